@@ -1,0 +1,59 @@
+"""The recurrence in parts: what a cell is, and what an engine is.
+
+Axis alphabet, used in every signature and docstring of rnnlab:
+
+    T time (always axis 0)   B batch (any number of axes)   D input features   H hidden units
+    P projected units        G stacked gates (a multiple of H)                 V vocabulary   L layers
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+PyTree = Any
+
+
+def identity(params: PyTree) -> PyTree:
+    """Weights that are the parameters: the `prepare` of a cell with nothing to compute once."""
+    return params
+
+
+class Cell(NamedTuple):
+    """A recurrent cell: pure functions that close over hyper-parameters and event shapes.
+
+    init:    (key, dim, dtype) -> params                parameters, a NamedTuple; dim is the input's D
+    start:   (weights, batch_shape) -> carry            h_0 (and c_0); at batch_shape=() its event shapes
+    drive:   (weights, xs [*B D]) -> zs                 what needs no carry: parallel over time
+    step:    (weights, carry, z) -> carry               the recurrence and nothing else: sequential
+    read:    (weights, carry, xs) -> ys [*B H]          looks at the carry and x only: parallel over time
+    prepare: params -> weights                          once a sequence: matrix exponentials, casts
+    input_rank:                                         axes of one input: 1 for [D], 3 for an image
+
+    A carry is an array or a NamedTuple of arrays `[*B, *event]`; a complex state is held as two real
+    leaves. Every function takes any number of leading axes, so none of them mentions a batch.
+    """
+
+    init: Callable[..., PyTree]
+    start: Callable[..., PyTree]
+    drive: Callable[..., PyTree]
+    step: Callable[..., PyTree]
+    read: Callable[..., PyTree]
+    prepare: Callable[..., PyTree] = identity
+    input_rank: int = 1
+
+
+class Directions(NamedTuple):
+    """Something for each direction of a bidirectional layer: its cells, parameters, carries or taps."""
+
+    forward: PyTree
+    backward: PyTree
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """How the steps are evaluated: every carry [T, *B, *event] from the first one and the drives [T, ...].
+
+    `info` is whatever the engine has to say of its work (iterations, residual); `()` when nothing.
+    An engine knows no mask, tap, model or task: wrappers have been applied to the cell before.
+    """
+
+    def __call__(self, cell: Cell, weights: PyTree, carry: PyTree, zs: PyTree) -> tuple[PyTree, PyTree]: ...

@@ -1,0 +1,338 @@
+"""Cells over time: `unroll`, `bidirectional` and `layers`, with lengths, taps and chunks.
+
+Wrappers (`held`, `tapped`) turn a cell into a cell and are written once, for all cells and engines.
+A tap sits inside the hold: outside it, reversed and masked input gets wrong gradients.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Int, Key, Shaped
+
+from rnnlab.engines import scan
+from rnnlab.types import Cell, Directions, Engine, PyTree
+
+
+class Unrolled(NamedTuple):
+    """ys: outputs [T, *B, H], 0 at padding. carries: every carry [T, *B, *event].
+    last: each row's own last carry [*B, *event]. info: what the engine said, one entry a chunk if chunked.
+
+    `bidirectional` gives `Directions` of the last three, `layers` tuples of them, first layer first.
+    Under jit, what is not used is not kept.
+    """
+
+    ys: Shaped[Array, "T ..."]
+    carries: PyTree
+    last: PyTree
+    info: PyTree
+
+
+# Wrappers: Cell -> Cell. Each takes its own per-step input beside z.
+
+
+def tapped(cell: Cell) -> Cell:
+    """A tap is added to every new carry; at zero taps, the gradient with respect to tap_t is dL/dcarry_t."""
+
+    def step(weights: PyTree, carry: PyTree, z: tuple) -> PyTree:
+        z, tap = z
+        return jax.tree.map(jnp.add, cell.step(weights, carry, z), tap)
+
+    return cell._replace(step=step)
+
+
+def held(cell: Cell) -> Cell:
+    """Where keep_t [*B] is False the carry stays what it was."""
+
+    def step(weights: PyTree, carry: PyTree, z: tuple) -> PyTree:
+        z, keep = z
+        return jax.tree.map(lambda new, old: _select(keep, new, old), cell.step(weights, carry, z), carry)
+
+    return cell._replace(step=step)
+
+
+# Over time.
+
+
+def unroll(
+    cell: Cell,
+    params: PyTree,
+    xs: Shaped[Array | np.ndarray, "T ..."],
+    *,
+    start: PyTree = None,
+    keep: Bool[Array | np.ndarray, "T ..."] | None = None,
+    lengths: Int[Array | np.ndarray, "..."] | None = None,
+    taps: PyTree = None,
+    reverse: bool = False,
+    engine: Engine = scan,
+    chunk: int | None = None,
+) -> Unrolled:
+    """One cell over xs [T, *B, D]; exact for every row, however long.
+
+    start:   first carry [*B, *event]; the cell's own (zeros, mostly) by default.
+    keep:    [T, *B]: where False the input is padding: whatever it holds (NaN and inf too) changes neither
+             the outputs nor any gradient, the carry is held, y = 0. `lengths` [*B] is the same for right
+             padding: keep_t = t < length; at length 0, y = 0 and the last carry is the first one.
+    taps:    zeros like the carries, from `zero_taps`: the gradient with respect to them is dL/dcarry_t, the
+             total derivative, at every step (0 at padding).
+    reverse: from the last step to the first; outputs stay where their inputs are.
+    engine:  how steps are evaluated, one of `rnnlab.engines`.
+    chunk:   steps that are recomputed together in the backward pass. Drive, engine and read of one chunk
+             live in memory at a time, so that T=100,000 fits, for one more forward pass.
+
+    Raises ValueError or TypeError for shapes, types or lengths that do not fit. Lengths that are traced
+    by jit cannot be looked at, and are not.
+    """
+    xs = jnp.asarray(xs)
+    _check_inputs(cell, params, xs)
+    batch_shape = xs.shape[1 : xs.ndim - cell.input_rank]
+    keep = _mask(keep, lengths, xs.shape[0], batch_shape)
+    weights = cell.prepare(params)
+    own = cell.start(weights, batch_shape)
+    start = own if start is None else _checked("start", start, own)
+    if taps is not None:
+        _checked("taps", taps, jax.tree.map(lambda c: jax.ShapeDtypeStruct((xs.shape[0], *c.shape), c.dtype), own))
+    if keep is not None:
+        xs = _select(keep, xs, jnp.zeros_like(xs))
+
+    def segment(carry: PyTree, inputs: tuple) -> tuple[PyTree, Unrolled]:
+        xs, taps, keep = inputs
+        wrapped, zs = cell, cell.drive(weights, xs)
+        if taps is not None:
+            wrapped, zs = tapped(wrapped), (zs, taps)
+        if keep is not None:
+            wrapped, zs = held(wrapped), (zs, keep)
+        carries, info = engine(wrapped, weights, carry, zs)
+        ys = cell.read(weights, carries, xs)
+        if keep is not None:
+            ys = _select(keep, ys, jnp.zeros_like(ys))
+        last = jax.tree.map(lambda c: c[-1], carries)
+        return last, Unrolled(ys, carries, last, info)
+
+    flip = _flipped if reverse else lambda tree: tree
+    inputs = flip((xs, taps, keep))
+    _, out = segment(start, inputs) if chunk is None else _chunked(segment, chunk, start, inputs)
+    return out._replace(ys=flip(out.ys), carries=flip(out.carries))
+
+
+def bidirectional(
+    cells: Directions,
+    params: Directions,
+    xs: Shaped[Array | np.ndarray, "T ..."],
+    *,
+    start: Directions = Directions(None, None),
+    keep: Bool[Array | np.ndarray, "T ..."] | None = None,
+    lengths: Int[Array | np.ndarray, "..."] | None = None,
+    taps: Directions = Directions(None, None),
+    engine: Engine = scan,
+    chunk: int | None = None,
+) -> Unrolled:
+    """One cell forward and one backward over the same xs (Schuster & Paliwal 1997): ys [T, *B, H + H'].
+
+    With lengths, the backward cell starts at each row's own last step. Arguments as in `unroll`.
+    """
+    passes = Directions(
+        *(
+            unroll(cell, p, xs, start=s, keep=keep, lengths=lengths, taps=t, reverse=back, engine=engine, chunk=chunk)
+            for cell, p, s, t, back in zip(cells, params, start, taps, (False, True), strict=True)
+        )
+    )
+    _, *rest = (Directions(*parts) for parts in zip(*passes, strict=True))
+    return Unrolled(jnp.concatenate([one.ys for one in passes], axis=-1), *rest)
+
+
+# Over depth.
+
+
+def plain(xs: Shaped[Array, "..."], ys: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """What a layer hands on: its outputs."""
+    return ys
+
+
+def residual(xs: Shaped[Array, "..."], ys: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """What a layer hands on: its outputs plus its inputs, of the same width (He et al. 2016, equation 1)."""
+    if xs.shape != ys.shape:
+        raise ValueError(
+            f"residual: expected inputs and outputs of one shape, got {xs.shape} and {ys.shape}; "
+            "where a layer changes the width give one join a layer: join=(plain, residual, ...)"
+        )
+    return xs + ys
+
+
+Join = Callable[[Array, Array], Array]
+
+
+def layers(
+    cells: Sequence[Cell | Directions],
+    params: Sequence[PyTree],
+    xs: Shaped[Array | np.ndarray, "T ..."],
+    *,
+    start: Sequence[PyTree] | None = None,
+    keep: Bool[Array | np.ndarray, "T ..."] | None = None,
+    lengths: Int[Array | np.ndarray, "..."] | None = None,
+    taps: Sequence[PyTree] | None = None,
+    join: Join | Sequence[Join] = plain,
+    reverse: bool = False,
+    engine: Engine = scan,
+    chunk: int | None = None,
+) -> Unrolled:
+    """A stack, layer by layer: each layer reads what the one below hands on. Widths may differ.
+
+    cells: one a layer, first layer first; `Directions(forward, backward)` makes it bidirectional.
+    start, taps: one a layer. join: what a layer hands on, `plain` or `residual` or any (inputs, outputs) ->
+    outputs; one for all layers or one a layer. The other arguments as in `unroll`.
+
+    ys are the last layer's; carries, last and info are tuples, one entry a layer.
+    """
+    depth = len(cells)
+    joins = tuple(join) if isinstance(join, Sequence) else (join,) * depth
+    start = (None,) * depth if start is None else start
+    taps = (None,) * depth if taps is None else taps
+    for name, given in (("params", params), ("start", start), ("taps", taps), ("join", joins)):
+        if len(given) != depth:
+            raise ValueError(f"layers: expected {name} for {depth} layers, got {len(given)}")
+    xs = jnp.asarray(xs)
+    keep = _mask(keep, lengths, xs.shape[0], _batch_shape(cells[0], xs))
+    if keep is not None:
+        xs = _select(keep, xs, jnp.zeros_like(xs))  # a join looks at the inputs too, padding and all
+
+    outs = []
+    for cell, p, s, t, hand_on in zip(cells, params, start, taps, joins, strict=True):
+        common = dict(keep=keep, engine=engine, chunk=chunk)
+        if isinstance(cell, Directions):
+            if reverse:
+                raise ValueError("layers: reverse=True was given for a bidirectional layer, which runs both ways")
+            none = Directions(None, None)
+            out = bidirectional(cell, p, xs, start=s or none, taps=t or none, **common)
+        else:
+            out = unroll(cell, p, xs, start=s, taps=t, reverse=reverse, **common)
+        xs = hand_on(xs, out.ys)
+        outs.append(out)
+    return Unrolled(xs, *(tuple(getattr(o, f) for o in outs) for f in ("carries", "last", "info")))
+
+
+def init_layers(
+    cells: Sequence[Cell | Directions], key: Key[Array, ""], dim: int, dtype=jnp.float32
+) -> tuple[PyTree, ...]:
+    """Parameters of every layer of a stack whose first layer reads inputs of D = dim features."""
+    params = []
+    for cell, layer_key in zip(cells, jax.random.split(key, len(cells)), strict=True):
+        directions = cell if isinstance(cell, Directions) else (cell,)
+        keys = jax.random.split(layer_key, len(directions))
+        drawn = [one.init(k, dim, dtype) for one, k in zip(directions, keys, strict=True)]
+        dim = sum(_width(one, p, dim, dtype) for one, p in zip(directions, drawn, strict=True))
+        params.append(Directions(*drawn) if isinstance(cell, Directions) else drawn[0])
+    return tuple(params)
+
+
+def zero_taps(
+    cells: Cell | Directions | Sequence, params: PyTree, length: int, batch_shape: tuple[int, ...] = ()
+) -> PyTree:
+    """Taps for `unroll`, `bidirectional` or `layers`: zeros like every carry, [T, *B, *event]."""
+    if isinstance(cells, Cell):
+        carry = jax.eval_shape(lambda p: cells.start(cells.prepare(p), batch_shape), params)
+        return jax.tree.map(lambda c: jnp.zeros((length, *c.shape), c.dtype), carry)
+    taps = [zero_taps(cell, p, length, batch_shape) for cell, p in zip(cells, params, strict=True)]
+    return Directions(*taps) if isinstance(cells, Directions) else tuple(taps)
+
+
+# Inside.
+
+
+def _chunked(segment: Callable, chunk: int, carry: PyTree, inputs: PyTree) -> tuple[PyTree, Unrolled]:
+    """`segment` over pieces of `chunk` steps, each recomputed in the backward pass; a shorter piece ends it."""
+    length = jax.tree.leaves(inputs)[0].shape[0]
+    if chunk < 1:
+        raise ValueError(f"unroll: expected chunk >= 1, got {chunk}")
+    whole = length - length % chunk
+    run = jax.checkpoint(segment, prevent_cse=False)  # inside a scan nothing can be merged across passes
+    pieces = []
+    if whole:
+        folded = jax.tree.map(lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), inputs)
+        carry, out = lax.scan(run, carry, folded)
+        unfold = lambda tree: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)  # noqa: E731
+        pieces.append((unfold((out.ys, out.carries)), out.info))
+    if whole < length:
+        carry, out = jax.checkpoint(segment)(carry, jax.tree.map(lambda a: a[whole:], inputs))
+        pieces.append(((out.ys, out.carries), jax.tree.map(lambda a: jnp.asarray(a)[None], out.info)))
+    (ys, carries), info = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
+    return carry, Unrolled(ys, carries, carry, info)
+
+
+def _flipped(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda a: jnp.flip(a, axis=0), tree)
+
+
+def _select(keep: Array, new: Array, old: Array) -> Array:
+    """new where keep, else old; keep is broadcast over the trailing (event) axes."""
+    return jnp.where(keep.reshape(keep.shape + (1,) * (new.ndim - keep.ndim)), new, old)
+
+
+def _batch_shape(cell: Cell | Directions, xs: Array) -> tuple[int, ...]:
+    one = cell.forward if isinstance(cell, Directions) else cell
+    return xs.shape[1 : xs.ndim - one.input_rank]
+
+
+def _width(cell: Cell, params: PyTree, dim: int, dtype) -> int:
+    """Features of one output, found without computing anything."""
+    if cell.input_rank != 1:
+        raise ValueError("init_layers: an image cell's inputs are more than one axis; initialise each layer by itself")
+
+    def output(params: PyTree) -> Array:
+        weights = cell.prepare(params)
+        return cell.read(weights, cell.start(weights, ()), jnp.zeros(dim, dtype))
+
+    return jax.eval_shape(output, params).shape[-1]
+
+
+def _mask(keep, lengths, length: int, batch_shape: tuple[int, ...]) -> Array | None:
+    if keep is None and lengths is None:
+        return None
+    if keep is not None and lengths is not None:
+        raise ValueError("unroll: expected keep or lengths, got both")
+    if keep is not None:
+        if keep.shape != (length, *batch_shape) or keep.dtype != bool:
+            raise ValueError(
+                f"unroll: expected keep of shape {(length, *batch_shape)} and type bool, got {keep.shape} {keep.dtype}"
+            )
+        return jnp.asarray(keep)
+    if lengths.shape != batch_shape or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(
+            f"unroll: expected lengths of shape {batch_shape} and an integer type, got {lengths.shape} {lengths.dtype}"
+        )
+    try:
+        known = np.asarray(lengths)
+    except jax.errors.TracerArrayConversionError:
+        known = np.zeros(0, int)
+    if known.size and (known.min() < 0 or known.max() > length):
+        raise ValueError(f"unroll: expected lengths in 0..{length}, got {known.min()}..{known.max()}")
+    steps = jnp.arange(length, dtype=lengths.dtype).reshape(length, *(1,) * len(batch_shape))
+    return steps < jnp.asarray(lengths)[None]
+
+
+def _check_inputs(cell: Cell, params: PyTree, xs: Array) -> None:
+    if xs.ndim < 1 + cell.input_rank or xs.shape[0] == 0:
+        raise ValueError(
+            f"unroll: expected xs of at least one step, [T, *B] and {cell.input_rank} input axes, got shape {xs.shape}"
+        )
+    floats = {leaf.dtype for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating)}
+    if jnp.issubdtype(xs.dtype, jnp.floating) and floats and xs.dtype not in floats:
+        names = " or ".join(sorted(str(one) for one in floats))
+        raise TypeError(f"unroll: expected xs of the parameters' type {names}, got {xs.dtype}; cast one of them")
+
+
+def _checked(name: str, given: PyTree, expected: PyTree) -> PyTree:
+    if jax.tree.structure(given) != jax.tree.structure(expected):
+        raise ValueError(
+            f"unroll: expected {name} of structure {jax.tree.structure(expected)}, got {jax.tree.structure(given)}"
+        )
+    for (path, want), have in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
+        if (have.shape, have.dtype) != (want.shape, want.dtype):
+            raise ValueError(
+                f"unroll: expected {name}{jax.tree_util.keystr(path)} of shape {want.shape} {want.dtype}, "
+                f"got {have.shape} {have.dtype}"
+            )
+    return given

@@ -1,0 +1,23 @@
+"""Core tests run in float64 with strict dtype promotion, and without TensorFlow.
+
+Production types (float32, bfloat16, x64 off) are tested in processes of their own, as users run them.
+"""
+
+import sys
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# An import of either raises ImportError: neither is a dependency, and nothing may come to need one.
+sys.modules["tensorflow"] = None
+sys.modules["torch"] = None
+
+
+@pytest.fixture
+def allow_promotion():
+    """optax and flax mix types; strict promotion is for the core."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
