@@ -1,0 +1,427 @@
+"""The command line: flags from a frozen dataclass, and an experiment from flags to figure.
+
+An experiment is a module with a docstring (its first line is the question) and
+
+    Config                      frozen dataclass, every field made by `flag`; a field `seed` goes into the provenance
+    inputs(config)              loads and checks; has `hashes`, a dict from the name of data to its content hash
+    run(config, inputs, run)    writes rows and arrays to a `runs.Run`
+    figure(run), table(run)     a matplotlib Figure and a str, from what `run` wrote and nothing else
+
+What the user can put right is one line on standard error and status 2, with nothing written. JAX and the experiment
+are imported only where they are needed, so that `list` and a mistyped name answer at once.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import difflib
+import importlib.util
+import math
+import os
+import pkgutil
+import shlex
+import signal
+import sys
+import textwrap
+import threading
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from absl import flags
+
+from rnnlab import runs
+from rnnlab.errors import InputError
+
+COMMANDS = ("list", "figure")
+KINDS = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
+LISTS = {tuple[int, ...]: int, tuple[str, ...]: str}
+
+
+def flag(default: Any, help: str, *, low: Any = None, high: Any = None, choices: Sequence[Any] | None = None) -> Any:
+    """A field of a Config: int, float, str, bool, tuple[int, ...] or tuple[str, ...].
+
+    `low` and `high` are allowed values themselves; like `choices` they hold for every item of a tuple. A tuple with
+    choices is a selection: no item comes twice.
+    """
+    rule = {"help": help, "low": low, "high": high, "choices": None if choices is None else tuple(choices)}
+    return dataclasses.field(default=default, metadata=rule)
+
+
+@dataclasses.dataclass(frozen=True)
+class Launcher:
+    """The flags that every experiment has; none of them changes a result, so none is part of a run's identity."""
+
+    runs: str = flag("runs", "folder that holds one folder a run")
+    run_folder: str = flag("", "this run's folder; empty for NAME-HASH below --runs")
+    force: bool = flag(False, "begin anew what is done")
+    compilation_cache: bool = flag(True, "keep compiled programs in $XDG_CACHE_HOME/rnnlab or ~/.cache/rnnlab")
+
+
+def launch(argv: Sequence[str], experiments: ModuleType, default: str) -> int:
+    """The exit status of `python launch.py ARGV`: 0, 1 (our error), 2 (the user's), 130 or 143 (SIGINT, SIGTERM)."""
+    program = "python launch.py"
+    return _guard(lambda: _dispatch(list(argv), experiments, default, program), shlex.join([*program.split(), *argv]))
+
+
+def main(module: ModuleType, argv: Sequence[str]) -> int:
+    """The exit status of `python -m experiments.NAME ARGV`, by `cli.main(sys.modules[__name__], sys.argv[1:])`."""
+    file = Path(module.__file__)
+    program = f"python -m {module.__spec__.name}" if module.__spec__ else f"python {file.name}"
+    job = Job(module, file.stem, program, file.parent)
+    return _guard(lambda: job.launch(list(argv)), shlex.join([*program.split(), *argv]))
+
+
+def _dispatch(argv: list[str], experiments: ModuleType, default: str, program: str) -> int:
+    names = _names(experiments)
+    if argv and not argv[0].startswith("-"):
+        name, argv = argv[0], argv[1:]
+    elif _asks_help(argv):
+        print(_overview(experiments, default, program))
+        return 0
+    else:
+        name = default
+    if name in COMMANDS:
+        if _asks_help(argv):
+            print(_overview(experiments, default, program))
+            return 0
+        found = _parse(argv, (), positional=True)[0]
+        return _list(experiments, found) if name == "list" else _redraw(experiments, found)
+    if name not in names:
+        raise InputError(f"no experiment is called {name!r}{_nearest(name, [*names, *COMMANDS])}")
+    module = importlib.import_module(f"{experiments.__name__}.{name}")
+    return Job(module, name, program + " " + name, Path(module.__file__).parent).launch(argv)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """An experiment, and how it was called."""
+
+    module: ModuleType
+    name: str
+    program: str
+    sources: Path
+
+    def launch(self, argv: list[str]) -> int:
+        """From flags to figure; a run that is done is shown."""
+        if _asks_help(argv):
+            print(_help(self))
+            return 0
+        _, config, own = _parse(argv, (self.module.Config, Launcher))
+        inputs = self.module.inputs(config)
+        asked = (self.name, dataclasses.asdict(config), inputs.hashes)
+        path = Path(own.run_folder or Path(own.runs) / f"{self.name}-{runs.identity(*asked)}").expanduser()
+        status = runs.find(path, *asked, force=own.force)
+        if status and status["state"] == "done" and not own.force:
+            return self.show(path, status)
+        options = {"device": _device(), "seed": getattr(config, "seed", None), "sources": (self.sources,)}
+        with runs.begin(
+            path, *asked, command=shlex.join([*self.program.split(), *argv]), force=own.force, **options
+        ) as run:
+            _say(f"{path}: {_beginning(status)}")
+            if own.compilation_cache:
+                _keep_compiled()
+            self.module.run(config, inputs, run)
+            table = _draw(self.module, run)
+        _report(path, table)
+        return 0
+
+    def show(self, path: Path, status: dict[str, Any]) -> int:
+        """What a run left behind; what is missing of figure and table is drawn from its rows."""
+        run = runs.Run(path)
+        _say(f"{path}: done since {status['ended']}; --force runs it again")
+        if run.code_changed(self.sources):
+            _say(f"{path}: the code has changed since; what follows is from before")
+        drawn = all((path / name).exists() for name in ("figure.png", "figure.pdf", "table.txt"))
+        _report(path, (path / "table.txt").read_text(encoding="utf-8").rstrip() if drawn else _draw(self.module, run))
+        return 0
+
+
+def _beginning(status: dict[str, Any] | None) -> str:
+    if status is None:
+        return "begun"
+    return "begun anew (it was done)" if status["state"] == "done" else f"begun anew ({status['reason']})"
+
+
+def _report(path: Path, table: str) -> None:
+    print(f"{table}\n\nrun:    {path}\nfigure: {path / 'figure.png'}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+# Flags.
+
+
+class Parser(flags.ArgumentParser):
+    """One flag's value from its text, or from a default as it stands; the message says what was expected."""
+
+    def __init__(self, kind: Any, low: Any, high: Any, choices: tuple | None, may_be_empty: bool):
+        super().__init__()
+        self.kind, self.low, self.high, self.choices, self.may_be_empty = kind, low, high, choices, may_be_empty
+
+    def parse(self, argument: Any) -> Any:
+        """Raises ValueError, which absl turns into its own error with the flag's name and the text given."""
+        try:
+            if self.kind not in LISTS:
+                return self._item(argument, self.kind)
+            items = [item.strip() for item in argument.split(",")] if isinstance(argument, str) else list(argument)
+            items = [] if items == [""] and self.may_be_empty else items
+            if "" in items or not (items or self.may_be_empty):
+                raise ValueError
+            values = tuple(self._item(item, LISTS[self.kind]) for item in items)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise ValueError(f"expected {self.expected()}") from None
+        if self.choices is not None and len(set(values)) < len(values):
+            raise ValueError("expected every item once")
+        return values
+
+    def _item(self, given: Any, kind: type) -> Any:
+        if kind is bool:
+            given = {"true": True, "false": False}[given.lower()] if isinstance(given, str) else given
+        elif isinstance(given, str) or (kind is float and type(given) is int):
+            given = kind(given)
+        if type(given) is not kind or (kind is float and not math.isfinite(given)):
+            raise ValueError
+        outside = (self.low is not None and given < self.low) or (self.high is not None and given > self.high)
+        if outside or (self.choices is not None and given not in self.choices):
+            raise ValueError
+        return given
+
+    def expected(self) -> str:
+        """What the flag takes, in words."""
+        item = KINDS[LISTS.get(self.kind, self.kind)]
+        if self.choices is not None:
+            item = "one of " + ", ".join(map(str, self.choices))
+        elif self.low is not None and self.high is not None:
+            item += f" from {self.low} to {self.high}"
+        elif self.low is not None or self.high is not None:
+            item += f" of at least {self.low}" if self.high is None else f" of at most {self.high}"
+        return f"a list with commas, each item {item}" if self.kind in LISTS else item
+
+    def flag_type(self) -> str:
+        return str(self.kind)
+
+
+def _define(values: flags.FlagValues, group: type) -> None:
+    kinds = typing.get_type_hints(group)
+    for field in dataclasses.fields(group):
+        kind, rule = kinds[field.name], field.metadata
+        if (kind not in KINDS and kind not in LISTS) or "help" not in rule:
+            raise TypeError(f"{group.__name__}.{field.name}: expected a field made by cli.flag, of {[*KINDS, *LISTS]}")
+        parser = Parser(kind, rule["low"], rule["high"], rule["choices"], field.default == ())
+        values[field.name] = flags.Flag(
+            parser, None, field.name, field.default, rule["help"], boolean=kind is bool, allow_overwrite=False,
+            allow_using_method_names=True,
+        )  # fmt: skip
+
+
+def _parse(argv: list[str], groups: Sequence[type], positional: bool = False) -> tuple[Any, ...]:
+    """The arguments that are no flags, and an instance of every group."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)
+    for group in groups:
+        _define(values, group)
+    known = [*values, *(f"no{name}" for name in values if values[name].boolean)]
+    if any(argument.lstrip("-").split("=")[0] == "undefok" for argument in argv):
+        raise InputError("no flag is called --undefok")  # absl's own; it would hide a mistyped flag
+    try:
+        rest = values(["", *argv])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise InputError(f"no flag is called --{error.flagname}{_nearest(error.flagname, known, '--')}") from None
+    except (flags.Error, ValueError, OSError) as error:
+        raise InputError(str(error)) from None
+    if rest and not positional:
+        raise InputError(
+            f"unexpected argument {rest[0]!r}; flags are written --name=value, after the experiment's name"
+        )
+    made = (group(**{f.name: values[f.name].value for f in dataclasses.fields(group)}) for group in groups)
+    return (rest, *made)
+
+
+def _nearest(name: str, known: Sequence[str], dashes: str = "") -> str:
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+    if near:
+        return f"; did you mean {dashes}{near[0]}?"
+    return f"; expected one of {', '.join(dashes + one for one in known)}" if known else ""
+
+
+# What is said without running anything.
+
+
+def _asks_help(argv: list[str]) -> bool:
+    return not {"--help", "-help", "-h"}.isdisjoint(argv)
+
+
+def _names(experiments: ModuleType) -> list[str]:
+    return sorted(one.name for one in pkgutil.iter_modules(experiments.__path__) if not one.name.startswith("_"))
+
+
+def _list(experiments: ModuleType, rest: list[str]) -> int:
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r} after list")
+    print(_questions(experiments))
+    return 0
+
+
+def _questions(experiments: ModuleType) -> str:
+    names = _names(experiments)
+    width = max(map(len, names), default=0)
+    return "\n".join(f"{name:<{width}}  {_question(experiments, name)}" for name in names)
+
+
+def _question(experiments: ModuleType, name: str) -> str:
+    """The first line of a module's docstring, read and not run: importing every experiment would take seconds."""
+    spec = importlib.util.find_spec(f"{experiments.__name__}.{name}")
+    try:
+        text = ast.get_docstring(ast.parse(Path(spec.origin).read_bytes()))
+    except (SyntaxError, ValueError) as error:
+        return f"(does not parse: {error})"
+    return text.splitlines()[0] if text else "(no docstring)"
+
+
+def _overview(experiments: ModuleType, default: str, program: str) -> str:
+    usage = f"""\
+        {program} [NAME] [--flag=value ...]    run an experiment, {default} if none is named
+        {program} NAME --help                  what it asks, and its flags
+        {program} list                         the experiments
+        {program} figure RUN ...               draw figure and table anew from the rows of finished runs"""
+    return "\n\n".join(
+        [textwrap.dedent(usage), _questions(experiments), _described(Launcher, "flags of every experiment:")]
+    )
+
+
+def _help(job: Job) -> str:
+    text = (job.module.__doc__ or "(no docstring)").strip()
+    usage = f"usage: {job.program} [--flag=value ...]"
+    own = _described(Launcher, "flags of every experiment:")
+    return "\n\n".join([text, usage, _described(job.module.Config, f"flags of {job.name}:"), own])
+
+
+def _described(group: type, title: str) -> str:
+    values = flags.FlagValues()
+    _define(values, group)
+    lines = [title]
+    for field in dataclasses.fields(group):
+        one, default = values[field.name], values[field.name].default
+        text = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        shown = f"--[no]{field.name}, {str(default).lower()} by default" if one.boolean else f"--{field.name}={text}"
+        lines.append("  " + shown)
+        meaning = one.help if one.boolean else f"{one.help} ({one.parser.expected()})"
+        lines += textwrap.wrap(meaning, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+# Figures.
+
+
+def _redraw(experiments: ModuleType, paths: list[str]) -> int:
+    if not paths:
+        raise InputError("figure: expected the folder of a run, or several")
+    found = [runs.Run(path) for path in paths]
+    for run in found:
+        if run.experiment not in _names(experiments):
+            raise InputError(f"{run.path} is a run of {run.experiment!r}, which is no experiment here")
+        if run.status["state"] != "done":
+            raise InputError(f"{run.path} is {run.status['state']}, not done; its rows are not all there")
+    for run in found:
+        try:
+            table = _draw(importlib.import_module(f"{experiments.__name__}.{run.experiment}"), run)
+        except OSError as error:
+            raise InputError(f"{error.filename or run.path}: {error.strerror or error}") from None
+        _report(run.path, table)
+    return 0
+
+
+def _draw(module: ModuleType, run: runs.Run) -> str:
+    """Saves figure.png, figure.pdf and table.txt from the stored rows alone, and returns the table."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # a window would need a display, and keep the figure open
+    table, figure = module.table(run).rstrip(), module.figure(run)
+    # Without its date a PDF is the same from the same rows.
+    for kind, options in (("png", {"dpi": 200}), ("pdf", {"metadata": {"CreationDate": None}})):
+        with run.replacing(f"figure.{kind}") as temporary:
+            figure.savefig(temporary, format=kind, **options)
+    with run.replacing("table.txt") as temporary:
+        temporary.write_text(table + "\n", encoding="utf-8")
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close(figure)
+    return table
+
+
+# The process.
+
+
+def _device() -> str:
+    import jax
+
+    try:
+        found = jax.devices()
+    except RuntimeError as error:
+        raise InputError(f"JAX finds no device: {error}") from None
+    return f"{len(found)} x {found[0].device_kind} ({found[0].platform})"
+
+
+def _keep_compiled() -> None:
+    import jax
+
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        folder = (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "rnnlab"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        _say(f"compiled programs are not kept: {error}")
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # By default only what took seconds is stored, which is next to nothing here.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGINT or SIGTERM, raised where the program stands."""
+
+
+@contextlib.contextmanager
+def _signals(caught: list[int]) -> Iterator[None]:
+    def stop(number: int, _: Any) -> None:
+        # Kept aside as well: a compiled program that calls back turns any exception into one of its own.
+        caught.append(number)
+        raise Stopped(signal.Signals(number).name)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Ignored by whoever started us (nohup, a shell's background): it stays ignored.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _guard(action: Callable[[], int], command: str) -> int:
+    """Its exit status; every way of failing becomes a status and a message, one line where the user can act on it."""
+    caught: list[int] = []
+    with _signals(caught):
+        try:
+            return action()
+        except InputError as error:
+            status, message = 2, "error: " + " ".join(str(error).split())
+        except KeyboardInterrupt:
+            status, message = 130, None
+        except Exception:
+            status, message = 1, traceback.format_exc().rstrip()
+        if caught or message is None:
+            status = 128 + (caught[0] if caught else signal.SIGINT)
+            message = f"interrupted by {signal.Signals(status - 128).name}; start it again with: {command}"
+        # Said after the frames of the run are gone, for then a progress bar has closed its line.
+        _say(message)
+    return status

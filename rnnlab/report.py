@@ -1,0 +1,22 @@
+"""Tables for people: rows of text, columns aligned."""
+
+from collections.abc import Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Plain text under a rule; the first column is set left, the others right."""
+    cells = [list(header), *map(list, rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in cells]
+    lines = ["  ".join(line).rstrip() for line in aligned]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean and standard deviation over seeds, `0.63 ±0.01`; the deviation is left out for one seed."""
+    count = len(values)
+    mean = sum(values) / count
+    if count == 1:
+        return f"{mean:.{digits}f}"
+    deviation = (sum((v - mean) ** 2 for v in values) / (count - 1)) ** 0.5
+    return f"{mean:.{digits}f} ±{deviation:.{digits}f}"

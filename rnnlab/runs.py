@@ -1,0 +1,441 @@
+"""One folder a run: configuration, provenance, rows, arrays and state.
+
+A folder is named NAME-HASH after what was asked for (experiment, configuration, data), so that asking again finds
+it again. Nothing here imports JAX: a figure is drawn from a folder without it.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import socket
+import subprocess
+import zipfile
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnnlab.errors import InputError
+
+PACKAGES = ("rnnlab", "jax", "jaxlib", "flax", "optax", "numpy")
+STATES = ("running", "incomplete", "done")
+# What a run begun anew removes; anything else in the folder is somebody's own and stays.
+OUTPUTS = ("provenance.json", "metrics.jsonl", "timings.jsonl", "figure.png", "figure.pdf", "table.txt")
+# JSON has no such numbers. Written as protobuf's JSON mapping writes them, they survive any reader and none turns null.
+NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def identity(experiment: str, config: Mapping[str, Any], data: Mapping[str, str]) -> str:
+    """The first 10 hexadecimal digits of the SHA-256 of what was asked for; `data` maps a name to its content hash."""
+    return hashlib.sha256(_dumps(_request(experiment, config, data)).encode()).hexdigest()[:10]
+
+
+def code(*folders: str | Path) -> str:
+    """SHA-256 of the names and contents of every *.py file of rnnlab and of `folders` (the experiments)."""
+    digest = hashlib.sha256()
+    for folder in (Path(__file__).parent, *map(Path, folders)):
+        for file in sorted(folder.rglob("*.py")):
+            name = file.relative_to(folder.parent).as_posix().encode()
+            digest.update(name + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def commit(folder: Path) -> dict[str, Any] | None:
+    """The git commit of the package in `folder`, and whether tracked files differ from it; None outside one."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(folder), "--no-optional-locks", *arguments]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    # Inside a git hook these name another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        # A package that is installed below somebody else's checkout is not part of it: hence the look at the file.
+        if git("ls-files", "--error-unmatch", "__init__.py") is None or (head := git("rev-parse", "HEAD")) is None:
+            return None
+        return {"commit": head, "dirty": git("status", "--porcelain", "--untracked-files=no") != ""}
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def find(
+    path: str | Path, experiment: str, config: Mapping[str, Any], data: Mapping[str, str], *, force: bool = False
+) -> dict[str, Any] | None:
+    """What is at `path`: None (nothing yet), or the status of this very run, "done" or "incomplete". Writes nothing.
+
+    A run whose process died is incomplete. Raises InputError for all that may not be written to: a file in the way,
+    no permission, a folder of something else or of another configuration, a run that another process is writing.
+    `force` overrides only the last, and only where the process is on another host and so cannot be looked for.
+    """
+    path = Path(path)
+    with _refusing(path):
+        _check_place(path)
+        if not path.is_dir() or not set(os.listdir(path)) - {_temporary(path / "config.json").name}:
+            return None
+        _check_same(path, _read_request(path), _request(experiment, config, data))
+        return _settled(path, _read_status(path), force)
+
+
+def begin(
+    path: str | Path,
+    experiment: str,
+    config: Mapping[str, Any],
+    data: Mapping[str, str],
+    *,
+    device: str,
+    seed: int | None = None,
+    command: str = "",
+    sources: tuple[str | Path, ...] = (),
+    force: bool = False,
+) -> "Run":
+    """A run to be written, in a new folder or anew in that of an incomplete one (with `force`, a done one).
+
+    Enter it (`with begin(...) as run`) and it is marked done at the end, or incomplete with the reason. Raises
+    InputError as `find` does, before anything was created or removed. `sources` are folders of code beside rnnlab's.
+    """
+    path, asked = Path(path), (experiment, config, data)
+    find(path, *asked, force=force)
+    with _refusing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            # Once more, now that no other process can claim it in between.
+            status = find(path, *asked, force=force)
+            if status is None:
+                _write_json(path / "config.json", _request(*asked))
+            elif status["state"] == "done" and not force:
+                raise InputError(f"{path} is done since {status['ended']}; --force runs it again")
+            run = Run(path, writing=True)
+            run._mark("running")
+            for old in [*(path / name for name in OUTPUTS), *path.glob("arrays/*.npz")]:
+                old.unlink(missing_ok=True)
+            _write_json(path / "provenance.json", _provenance(data, device, seed, command, sources))
+    return run
+
+
+class Run:
+    """A run's folder, for reading; `begin` gives one that can also be written.
+
+    `config` is the configuration as JSON gives it back: tuples are lists.
+    """
+
+    def __init__(self, path: str | Path, *, writing: bool = False):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise InputError(f"{self.path} is no folder; expected the folder of a run")
+        with _refusing(self.path):
+            request = _read_request(self.path)
+        self.experiment: str = request["experiment"]
+        self.config: dict[str, Any] = request["config"]
+        self.data: dict[str, str] = request["data"]
+        self._writing = writing
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """{"state": "running" | "incomplete" | "done", "reason", "pid", "host", "began", "ended", ...}."""
+        return _read_status(self.path)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the run came from: commit, code, versions, device, processor, seed, data, command, start."""
+        return _read_json(self.path / "provenance.json")
+
+    def code_changed(self, *sources: str | Path) -> bool:
+        """Whether rnnlab or `sources` changed since the run began."""
+        return self.provenance["code"] != code(*sources)
+
+    def metrics(self, **row: Any) -> None:
+        """One row of results: numbers (NumPy and JAX scalars too), strings, or lists of them.
+
+        Equal rows give equal bytes: what a clock says belongs in `timing`. NaN and infinities are written as the
+        strings "NaN", "Infinity" and "-Infinity", and `rows` gives them back as floats.
+        """
+        self._append("metrics", row)
+
+    def timing(self, **row: Any) -> None:
+        """One row of what differs from run to run: seconds, rates, memory."""
+        self._append("timings", row)
+
+    def rows(self, name: str = "metrics") -> list[dict[str, Any]]:
+        """The rows of `name` ("metrics" or "timings") in the order of their writing; none written, none returned."""
+        file = self.path / f"{name}.jsonl"
+        rows = []
+        with _refusing(file):
+            lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append({key: _decoded(value) for key, value in json.loads(line).items()})
+            except (ValueError, AttributeError):
+                raise InputError(f"{file}, line {number}: expected a JSON object, given {line[:60]!r}") from None
+        return rows
+
+    def arrays(self, name: str, **arrays: Any) -> None:
+        """Arrays as arrays/NAME.npz; equal arrays give equal bytes. Refuses types that .npy cannot give back."""
+        self._check_writing()
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"name of arrays: expected letters, digits, '_', '-' or '.', given {name!r}")
+        values = {key: np.asarray(arrays[key], order="C") for key in sorted(arrays)}
+        for key, value in values.items():
+            if value.dtype.hasobject or np.dtype(value.dtype.str) != value.dtype:
+                # bfloat16 would come back as two raw bytes an element, an object as a pickle.
+                raise TypeError(f"array {key} of {name}: expected one of NumPy's own types, given {value.dtype}")
+        (self.path / "arrays").mkdir(exist_ok=True)
+        with self.replacing(f"arrays/{name}.npz") as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for key, value in values.items():
+                # A fresh ZipInfo is dated 1980, whatever the clock says.
+                with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, value, allow_pickle=False)
+
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays that `arrays` saved under `name`."""
+        file = self.path / "arrays" / f"{name}.npz"
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return dict(archive)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise InputError(f"{file}: expected saved arrays, given {_line(error)}") from None
+
+    @contextlib.contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """A temporary path that becomes `name` in one step: a reader sees the old file or the new, never a half."""
+        with _replacing(self.path / name) as temporary:
+            yield temporary
+
+    def __enter__(self) -> "Run":
+        self._check_writing()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
+        if error is None:
+            self._mark("done")
+            self._writing = False
+            return
+        if isinstance(error, KeyboardInterrupt):
+            reason = f"interrupted at {_now()} after {len(self.rows())} rows"
+        else:
+            reason = f"{type(error).__name__}: {_line(error)}"
+        # On a full disk this fails too; that the process named in the status is dead then says the same.
+        with contextlib.suppress(OSError):
+            self._mark("incomplete", reason)
+
+    def _mark(self, state: str, reason: str | None = None) -> None:
+        pid = os.getpid()
+        status = {"state": state, "reason": reason, "pid": pid, "started": _started(pid), "host": socket.gethostname()}
+        began = _now() if state == "running" else self.status["began"]
+        _write_json(
+            self.path / "status.json", status | {"began": began, "ended": None if state == "running" else _now()}
+        )
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        self._check_writing()
+        line = _dumps({key: _encoded(value, key) for key, value in row.items()}) + "\n"
+        # Opened each time: some 20 us a row, but a row is whole on disk before the next step, even if we are killed.
+        with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
+            file.write(line)
+
+    def _check_writing(self) -> None:
+        if not self._writing:
+            raise RuntimeError(f"{self.path} was opened for reading; rows and arrays are written by what `begin` gives")
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _encoded(value: Any, key: str) -> Any:
+    if getattr(value, "ndim", None) == 0:  # NumPy's and JAX's scalars alike, without importing JAX
+        value = value.item()
+    if isinstance(value, (list, tuple)):
+        return [_encoded(item, key) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, str) and value in NONFINITE:
+        raise ValueError(f"{key}: the string {value!r} stands for a number in a row")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(
+        f"{key}: expected a number, a string or a list of them, given {type(value).__name__}; see Run.arrays"
+    )
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    return NONFINITE.get(value, value) if isinstance(value, str) else value
+
+
+def _request(experiment: str, config: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    request = {"experiment": experiment, "config": dict(config), "data": dict(data)}
+    return json.loads(json.dumps(request, allow_nan=False))
+
+
+def _provenance(data: Mapping[str, str], device: str, seed: int | None, command: str, sources: tuple) -> dict[str, Any]:
+    def version(package: str) -> str | None:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return None
+
+    try:
+        processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        processor = None
+    return {
+        "git": commit(Path(__file__).parent),
+        "code": code(*sources),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "device": device,
+        "cpu": {"model": processor[1] if processor else platform.processor() or None, "cores": os.cpu_count()},
+        "seed": seed,
+        "data": dict(data),
+        "command": command,
+        "began": _now(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no message"
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in clock ticks since the boot, so that a number used again is not taken for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    try:
+        yield _temporary(path)
+        os.replace(_temporary(path), path)
+    finally:
+        _temporary(path).unlink(missing_ok=True)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with _replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object")
+    return value
+
+
+def _read_request(path: Path) -> dict[str, Any]:
+    if not (path / "config.json").exists():
+        raise InputError(f"{path} is not the folder of a run (it holds no config.json)")
+    request = _read_json(path / "config.json")
+    kinds = {name: type(value) for name, value in request.items()}
+    if kinds != {"experiment": str, "config": dict, "data": dict}:
+        raise InputError(f"{path} is not the folder of a run (config.json: expected experiment, config and data)")
+    return request
+
+
+def _read_status(path: Path) -> dict[str, Any]:
+    if not (path / "status.json").exists():
+        return {"state": "incomplete", "reason": "killed while it began"}
+    status = _read_json(path / "status.json")
+    if status.get("state") not in STATES or not {"pid", "host", "started", "began", "ended"} <= status.keys():
+        raise InputError(f"{path / 'status.json'}: expected the state of a run, given {str(status)[:60]}")
+    return status
+
+
+def _check_place(path: Path) -> None:
+    existing = path.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"no run can be written to {path}: {existing} is no folder")
+    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        raise InputError(f"no run can be written to {path}: no permission to write to {existing}")
+
+
+def _check_same(path: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
+    def fields(request: dict[str, Any]) -> dict[str, str]:
+        pairs = [("experiment", request["experiment"])]
+        pairs += [(f"{part}.{name}", value) for part in ("config", "data") for name, value in request[part].items()]
+        return {name: json.dumps(value) for name, value in pairs}
+
+    old, new = fields(there), fields(asked)
+    for name in [*new, *old]:
+        if old.get(name) != new.get(name):
+            given, expected = new.get(name, "absent"), old.get(name, "absent")
+            raise InputError(
+                f"{path} holds another run: expected {name} {expected}, given {given}; name another folder"
+            )
+
+
+def _settled(path: Path, status: dict[str, Any], force: bool) -> dict[str, Any]:
+    """The status, "incomplete" if the process that wrote "running" is no more; refuses one that lives, or may."""
+    if status["state"] != "running":
+        return status
+    pid, host = status["pid"], status["host"]
+    if host == socket.gethostname():
+        if _alive(pid, status["started"]):
+            raise InputError(
+                f"{path} is being written by process {pid} since {status['began']}; wait for it or stop it"
+            )
+    elif not force:
+        raise InputError(
+            f"{path} is being written by process {pid} on {host} since {status['began']}, as far as can be seen from "
+            "here; --force begins it anew"
+        )
+    return status | {"state": "incomplete", "reason": f"process {pid} on {host} ended without a word"}
+
+
+def _alive(pid: int, started: str | None) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return started == _started(pid)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{path} is being opened by another process") from None
+        except OSError:
+            pass  # Some network filesystems have no locks; there two simultaneous starts may go unseen.
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """What the operating system refuses is the user's to put right."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: {error.strerror or error}") from None
