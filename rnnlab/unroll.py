@@ -309,8 +309,8 @@ def _mask(keep, lengths, length: int, batch_shape: tuple[int, ...]) -> Array | N
         known = np.zeros(0, int)
     if known.size and (known.min() < 0 or known.max() > length):
         raise ValueError(f"unroll: expected lengths in 0..{length}, got {known.min()}..{known.max()}")
-    steps = jnp.arange(length, dtype=lengths.dtype).reshape(length, *(1,) * len(batch_shape))
-    return steps < jnp.asarray(lengths)[None]
+    steps = jnp.arange(length).reshape(length, *(1,) * len(batch_shape))
+    return steps < jnp.asarray(lengths).astype(steps.dtype)[None]  # int8 cannot count to T
 
 
 def _check_inputs(cell: Cell, params: PyTree, xs: Array) -> None:

@@ -1,0 +1,348 @@
+"""What every cell in CELLS promises, against NumPy loops, autodiff by hand and finite differences.
+
+A new cell needs an equation in tests/reference.py and nothing here. One function a cell is compiled, with
+all the variants in it, so that forty cells stay quick.
+"""
+
+from functools import cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax.flatten_util import ravel_pytree
+
+from rnnlab.cells import CELLS
+from rnnlab.probes import step_jacobians
+from rnnlab.types import PyTree
+from rnnlab.unroll import unroll, zero_taps
+
+T, B, D, H = 6, 4, 3, 5
+LENGTHS = {"full": np.full(B, T), "masked": np.array([T, 0, 3, 5], np.int64)}
+CHUNK = {"full": 3, "masked": 4}  # two whole chunks; one and a shorter piece
+VARIANTS = [
+    (way, mask, reverse) for way in ("scan", "chunk") for mask in ("full", "masked") for reverse in (False, True)
+]
+NAMES = [f"{way}-{mask}-{'reverse' if reverse else 'forward'}" for way, mask, reverse in VARIANTS]
+
+pytestmark = pytest.mark.parametrize("name", CELLS)
+each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=NAMES)
+each_scan = pytest.mark.parametrize("variant", VARIANTS[:4], ids=NAMES[:4])
+each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+# Compiled without LLVM's optimisations: about a quarter less time to compile, and each program runs a few times only.
+quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+FORWARD, REVERSE = ("scan", "masked", False), ("scan", "masked", True)
+STEP = 1e-5  # of central differences
+close = partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
+
+
+class Point(NamedTuple):
+    """What a loss is differentiated by."""
+
+    params: PyTree
+    xs: PyTree
+    start: PyTree
+    taps: PyTree
+
+
+class LossWeights(NamedTuple):
+    """The loss is a random linear function of everything that comes out: outputs, carries, last carries."""
+
+    ys: PyTree
+    carries: PyTree
+    last: PyTree
+
+
+@cache
+def case(name):
+    """cell, point and loss weights, all random and none zero: parameters are moved off their initial values."""
+    if name not in reference.EQUATIONS:
+        pytest.fail(f"the cell {name!r} has no NumPy equation: add one to EQUATIONS in tests/reference.py")
+    cell = CELLS[name](H)
+    key = jax.random.key(sum(map(ord, name)))
+    params = cell.init(jax.random.fold_in(key, 0), D, jnp.float64)
+    noise = iter(np.random.default_rng(sum(map(ord, name))).normal(size=(10_000,)))
+    draw = lambda leaf: np.fromiter(noise, float, leaf.size).reshape(leaf.shape)  # noqa: E731
+    params = jax.tree.map(lambda p: np.asarray(p) + 0.3 * draw(p), params)
+    xs = draw(np.empty((T, B, D)))
+    start, taps = cell.start(cell.prepare(params), (B,)), zero_taps(cell, params, T, (B,))
+    point = Point(params, xs, jax.tree.map(draw, start), jax.tree.map(lambda tap: 0.1 * draw(tap), taps))
+    out = jax.eval_shape(partial(unroll, cell), params, xs)
+    return cell, point, jax.tree.map(draw, LossWeights(out.ys, out.carries, out.last))
+
+
+def loss_of(weights, out):
+    return sum(jax.tree.leaves(jax.tree.map(lambda w, o: (w * o).sum(), weights, LossWeights(*out[:3]))))
+
+
+def run(cell, variant, point, lengths):
+    way, mask, reverse = variant
+    how = {"chunk": CHUNK[mask]} if way == "chunk" else {}
+    how |= {"lengths": lengths} if mask == "masked" else {}
+    return unroll(cell, point.params, point.xs, start=point.start, taps=point.taps, reverse=reverse, **how)
+
+
+def by_hand(cell, lengths, order, point):
+    """The same as an explicit Python loop over the cell's steps, at the times in `order`, the rows side by side."""
+    weights = cell.prepare(point.params)
+    zs, carry, done = cell.drive(weights, point.xs), point.start, []
+    at = lambda t, tree: jax.tree.map(lambda a: a[t], tree)  # noqa: E731
+    for t in order:
+        keep = (t < lengths)[:, None]
+        new = jax.tree.map(jnp.add, cell.step(weights, carry, at(t, zs)), at(t, point.taps))
+        carry = jax.tree.map(lambda n, c, keep=keep: jnp.where(keep, n, c), new, carry)
+        y = cell.read(weights, carry, at(t, point.xs))
+        done.append((jnp.where(keep, y, jnp.zeros_like(y)), carry))
+    ys, carries = jax.tree.map(lambda *steps: jnp.stack(steps)[jnp.argsort(order)], *done)
+    return ys, carries, carry
+
+
+@cache
+def compiled(name):
+    """(point, loss weights) -> outputs and gradients of every variant, by its name."""
+    cell = case(name)[0]
+
+    def everything(point, weights, lengths):
+        def graded(variant):
+            def loss(point):
+                out = run(cell, variant, point, lengths)
+                return loss_of(weights, out), out[:3]
+
+            return jax.value_and_grad(loss, has_aux=True)(point)
+
+        return {label: graded(variant) for label, variant in zip(NAMES, VARIANTS, strict=True)}
+
+    return quick(everything)
+
+
+def results(name, point, weights=None):
+    weights = case(name)[2] if weights is None else weights
+    return jax.tree.map(np.asarray, compiled(name)(point, weights, LENGTHS["masked"]))
+
+
+@cache
+def at_case(name):
+    return results(name, case(name)[1])
+
+
+def label(variant):
+    return NAMES[VARIANTS.index(variant)]
+
+
+def all_close(got, expected, **tolerance):
+    jax.tree.map(lambda g, e: close(g, e, **tolerance), got, expected)
+
+
+@each_variant
+def test_outputs_are_those_of_the_numpy_loop(name, variant):
+    _, point, _ = case(name)
+    (_, (ys, carries, last)), _ = at_case(name)[label(variant)]
+    lengths = LENGTHS[variant[1]]
+    expected = reference.loop(
+        reference.EQUATIONS[name], point.params, point.xs, point.start,
+        taps=point.taps, lengths=lengths, reverse=variant[2],
+    )  # fmt: skip
+    all_close((ys, carries, last), tuple(expected))
+    padding = np.arange(T)[:, None] >= lengths
+    assert not ys[padding].any()
+    for leaf, first in zip(last, point.start, strict=True):
+        np.testing.assert_array_equal(leaf[lengths == 0], first[lengths == 0])
+
+
+@each_variant
+def test_gradients_are_those_of_a_python_loop(name, variant):
+    _, mask, reverse = variant
+    _, grads = at_case(name)[label(variant)]
+    all_close(grads, looped_gradients(name, mask, reverse))
+
+
+@cache
+def compiled_by_hand(name):
+    cell = case(name)[0]
+    return quick(jax.grad(lambda point, *how: loss_of(how[0], by_hand(cell, *how[1:], point))))
+
+
+@cache
+def looped_gradients(name, mask, reverse):
+    """The order of the steps is data, so that one compiled loop serves both directions."""
+    _, point, weights = case(name)
+    order = np.arange(T)[::-1] if reverse else np.arange(T)
+    return compiled_by_hand(name)(point, weights, LENGTHS[mask], order)
+
+
+@cache
+def direction(name):
+    """A random direction in the space of everything that the loss is differentiated by."""
+    rng = np.random.default_rng(len(name))
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), case(name)[1])
+
+
+def dot(left, right):
+    return sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), left, right)))
+
+
+def moved(point, by, along):
+    return jax.tree.map(lambda p, d: p + by * d, point, along)
+
+
+@each_scan
+def test_gradients_are_the_slopes_of_the_numpy_loop(name, variant):
+    _, point, weights = case(name)
+    _, grads = at_case(name)[label(variant)]
+
+    def loss(point):
+        how = {"taps": point.taps, "lengths": LENGTHS[variant[1]], "reverse": variant[2]}
+        return loss_of(weights, reference.loop(reference.EQUATIONS[name], point.params, point.xs, point.start, **how))
+
+    along = direction(name)
+    slope = (loss(moved(point, STEP, along)) - loss(moved(point, -STEP, along))) / (2 * STEP)
+    np.testing.assert_allclose(dot(grads, along), slope, rtol=1e-6)
+
+
+def test_padding_may_hold_anything(name):
+    _, point, _ = case(name)
+    padding = np.arange(T)[:, None] >= LENGTHS["masked"]
+    spoilt = point.xs.copy()
+    spoilt[padding] = np.resize([np.nan, np.inf, -np.inf], (padding.sum(), D))
+    clean, got = at_case(name), results(name, point._replace(xs=spoilt))
+    for label in NAMES:
+        if "masked" in label:
+            jax.tree.map(np.testing.assert_array_equal, got[label], clean[label])
+            assert not got[label][1].xs[padding].any()
+
+
+@each_direction
+def test_a_row_of_a_ragged_batch_is_the_row_alone(name, reverse):
+    """Its loss alone: the parameters' gradients are the row's too, and no other row has any."""
+    _, point, weights = case(name)
+    row, length = 2, 3
+    assert LENGTHS["masked"][row] == length
+    only = np.zeros((T, B))
+    only[:length, row] = 1
+    weights = LossWeights(
+        weights.ys * only[..., None],
+        jax.tree.map(lambda w: w * only[..., None], weights.carries),
+        jax.tree.map(lambda w: w * only[0][:, None], weights.last),
+    )
+    (_, (ys, carries, last)), grads = results(name, point, weights)[label(("scan", "masked", reverse))]
+    got, got_grads = compiled_row(name, row, length)[reverse]
+    part = lambda tree: jax.tree.map(lambda a: a[:length, row], tree)  # noqa: E731
+    one = lambda tree: jax.tree.map(lambda a: a[row], tree)  # noqa: E731
+    all_close((part(ys), part(carries), one(last)), got)
+    all_close(Point(grads.params, part(grads.xs), one(grads.start), part(grads.taps)), got_grads)
+    others = np.arange(B) != row
+    rest = [grads.xs[:, others], *(g[others] for g in grads.start), *(g[:, others] for g in grads.taps)]
+    assert not any(grad.any() for grad in rest)
+
+
+@cache
+def compiled_row(name, row, length):
+    """Outputs and gradients of one row, unbatched and cut to its length, in both directions."""
+    cell, point, weights = case(name)
+    part = lambda tree: jax.tree.map(lambda a: jnp.asarray(a[:length, row]), tree)  # noqa: E731
+    one = lambda tree: jax.tree.map(lambda a: jnp.asarray(a[row]), tree)  # noqa: E731
+    point = Point(point.params, part(point.xs), one(point.start), part(point.taps))
+    weights = LossWeights(part(weights.ys), part(weights.carries), one(weights.last))
+
+    def both(point):
+        def loss(reverse, point):
+            out = run(cell, ("scan", "full", reverse), point, None)
+            return loss_of(weights, out), out[:3]
+
+        graded = {back: jax.value_and_grad(partial(loss, back), has_aux=True)(point) for back in (False, True)}
+        return {back: (out, grads) for back, ((_, out), grads) in graded.items()}
+
+    return quick(both)(point)
+
+
+def test_the_past_and_nothing_but_the_past(name):
+    """d ys[t] / d xs[s]: exactly zero for the future, not zero for the present and for some of the past."""
+    cell, point, _ = case(name)
+
+    @quick
+    def jacobians(xs):
+        ys = lambda xs, back: unroll(cell, point.params, xs, reverse=back).ys  # noqa: E731
+        return {back: jax.jacfwd(partial(ys, back=back))(xs) for back in (False, True)}
+
+    for reverse, jacobian in jacobians(point.xs[:, 0]).items():
+        depends = np.abs(jacobian).sum((1, 3))  # [t, s]
+        depends = depends.T if reverse else depends
+        assert (np.triu(depends, 1) == 0).all()
+        assert (np.diag(depends) > 0).all()
+        assert np.tril(depends, -1).any()
+
+
+def test_taps_are_the_adjoint_recursion(name):
+    """delta_t = J_{t+1}^T delta_{t+1} + dl_t/dcarry_t, by explicit Jacobians."""
+    cell, point, weights = case(name)
+    point = point._replace(taps=jax.tree.map(np.zeros_like, point.taps))
+    (_, (_, carries, _)), grads = results(name, point)[label(("scan", "full", False))]
+    jacobian = partial(step_jacobians, cell, point.params)
+    jacobians = np.asarray(quick(jax.vmap(jacobian, in_axes=(1, 0)))(point.xs, point.start))
+    cell_weights = cell.prepare(point.params)
+    _, pull = jax.vjp(lambda c: cell.read(cell_weights, c, jnp.asarray(point.xs)), jax.tree.map(jnp.asarray, carries))
+    direct = jax.tree.map(lambda a, b: np.asarray(a) + b, pull(jnp.asarray(weights.ys))[0], weights.carries)
+    flat = jax.vmap(jax.vmap(lambda carry: ravel_pytree(carry)[0]))
+    direct, got = np.array(flat(direct)), flat(grads.taps)
+    last = np.asarray(jax.vmap(lambda carry: ravel_pytree(carry)[0])(weights.last))
+    delta = direct[T - 1] + last
+    close(got[T - 1], delta)
+    for t in reversed(range(T - 1)):
+        delta = np.einsum("bij,bi->bj", jacobians[:, t + 1], delta) + direct[t]
+        close(got[t], delta)
+
+
+@cache
+def transformed(name):
+    """Under vmap, jvp and a second grad, the last two along `direction`, in one compilation."""
+    cell, point, weights = case(name)
+    lengths, along = LENGTHS["masked"], direction(name)
+
+    def over_rows(point):
+        row = lambda point, length: tuple(run(cell, REVERSE, point, length)[:3])  # noqa: E731
+        axes = Point(None, 1, 0, 1)
+        out = jax.vmap(row, in_axes=(axes, 0), out_axes=(1, 1, 0))(point, jnp.asarray(lengths))
+        return loss_of(weights, out), out
+
+    def loss(variant, point):
+        return loss_of(weights, run(cell, variant, point, lengths))
+
+    def everything(point):
+        slope = lambda point: dot(jax.grad(partial(loss, REVERSE))(point), along)  # noqa: E731
+        return {
+            "vmap": jax.value_and_grad(over_rows, has_aux=True)(point),
+            "jvp": jax.jvp(partial(loss, FORWARD), (point,), (along,))[1],
+            "hvp": jax.grad(slope)(point),
+        }
+
+    return jax.tree.map(np.asarray, quick(everything)(point))
+
+
+def test_vmap_over_sequences_is_the_batch(name):
+    all_close(transformed(name)["vmap"], at_case(name)[label(REVERSE)])
+
+
+def test_forward_mode_agrees_with_the_gradient(name):
+    slope = dot(at_case(name)[label(FORWARD)][1], direction(name))
+    np.testing.assert_allclose(transformed(name)["jvp"], slope, rtol=1e-10)
+
+
+def test_second_gradients_are_differences_of_gradients(name):
+    point, along = case(name)[1], direction(name)
+    got = ravel_pytree(transformed(name)["hvp"])[0]
+    sides = (results(name, moved(point, by, along))[label(REVERSE)][1] for by in (STEP, -STEP))
+    ahead, behind = (ravel_pytree(grads)[0] for grads in sides)
+    np.testing.assert_allclose(got, (ahead - behind) / (2 * STEP), rtol=1e-6, atol=1e-6 * np.abs(got).max())
+
+
+def test_numbers_of_parameters_and_shapes_of_carries(name):
+    cell, point, _ = case(name)
+    assert sum(leaf.size for leaf in jax.tree.leaves(point.params)) == reference.EQUATIONS[name].count(D, H)
+    weights = cell.prepare(point.params)
+    event, batched = cell.start(weights, ()), cell.start(weights, (2, 3))
+    assert jax.tree.leaves(event)
+    for one, many in zip(jax.tree.leaves(event), jax.tree.leaves(batched), strict=True):
+        assert many.shape == (2, 3, *one.shape)
+        assert one.dtype == many.dtype == np.float64
