@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int, Key, Shaped
+from jaxtyping import Array, Bool, Integer, Key, Shaped
 
 from rnnlab.engines import scan
 from rnnlab.types import Cell, Directions, Engine, PyTree
@@ -64,7 +64,7 @@ def unroll(
     *,
     start: PyTree = None,
     keep: Bool[Array | np.ndarray, "T ..."] | None = None,
-    lengths: Int[Array | np.ndarray, "..."] | None = None,
+    lengths: Integer[Array | np.ndarray, "..."] | None = None,
     taps: PyTree = None,
     reverse: bool = False,
     engine: Engine = scan,
@@ -125,7 +125,7 @@ def bidirectional(
     *,
     start: Directions = Directions(None, None),
     keep: Bool[Array | np.ndarray, "T ..."] | None = None,
-    lengths: Int[Array | np.ndarray, "..."] | None = None,
+    lengths: Integer[Array | np.ndarray, "..."] | None = None,
     taps: Directions = Directions(None, None),
     engine: Engine = scan,
     chunk: int | None = None,
@@ -172,7 +172,7 @@ def layers(
     *,
     start: Sequence[PyTree] | None = None,
     keep: Bool[Array | np.ndarray, "T ..."] | None = None,
-    lengths: Int[Array | np.ndarray, "..."] | None = None,
+    lengths: Integer[Array | np.ndarray, "..."] | None = None,
     taps: Sequence[PyTree] | None = None,
     join: Join | Sequence[Join] = plain,
     reverse: bool = False,
