@@ -1,0 +1,141 @@
+"""The main experiment at a tiny size, from flags to figure."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import experiments
+from experiments import gradient_flow
+from rnnlab import cli, probes, runs
+from rnnlab.cells import CELLS
+from rnnlab.errors import InputError
+from rnnlab.models.language_model import LanguageModel
+
+pytestmark = pytest.mark.usefixtures("allow_promotion")
+
+TINY = dict(
+    cell="elman,lstm", layers=2, hidden=6, length=12, batch=3, steps=4, measurements=2, examples=5, seeds=2,
+    first_lag=1, scored=200,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """A generated text with some order in it: 3,000 characters."""
+    rng = np.random.default_rng(5)
+    words = ["".join(rng.choice(list("abcdefgh"), rng.integers(2, 6))) for _ in range(20)]
+    path = tmp_path_factory.mktemp("text") / "story.txt"
+    path.write_text(" ".join(rng.choice(words, 800))[:3000])
+    return path
+
+
+def launched(folder, story, **more):
+    flags = [f"--{name}={value}" for name, value in {**TINY, "text": story, "runs": folder, **more}.items()]
+    with jax.numpy_dtype_promotion("standard"):
+        return cli.launch(["gradient_flow", *flags, "--nocompilation_cache"], experiments, "gradient_flow")
+
+
+@pytest.fixture(scope="module")
+def finished(story, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    assert launched(folder, story) == 0
+    [path] = folder.iterdir()
+    return runs.Run(path)
+
+
+def test_it_leaves_rows_arrays_table_and_figure(finished):
+    rows = finished.rows()
+    assert [sum(r["kind"] == kind for r in rows) for kind in ("data", "train", "score")] == [1, 2 * 2 * 4, 2 * 2]
+    points = finished.load("lstm_seed1")["points"].tolist()
+    assert points == [0, 1, 4]
+    assert sum(r["kind"] == "decay" for r in rows) == 2 * 2 * 2 * len(points)
+    arrays = finished.load("lstm_seed1")
+    assert arrays["last_mean"].shape == arrays["sum_dh"].shape == arrays["last_dc"].shape == (3, 2, 12)
+    assert arrays["train_sum"].shape == (4, 2, 12)
+    assert (finished.path / "figure.png").stat().st_size > 20_000 and (finished.path / "figure.pdf").exists()
+    text = (finished.path / "table.txt").read_text()
+    assert all(word in text for word in ("Elman (tanh)", "LSTM, forget bias 1", "unigram", "bigram", "seeds 0 to 1"))
+
+
+def test_the_same_seed_gives_the_same_bytes(finished, story, tmp_path):
+    assert launched(tmp_path, story) == 0
+    [again] = tmp_path.iterdir()
+    assert again.name == finished.path.name
+    for name in ("metrics.jsonl", "arrays/elman_seed0.npz", "arrays/lstm_seed1.npz"):
+        assert (again / name).read_bytes() == (finished.path / name).read_bytes(), name
+
+
+def test_another_seed_gives_another_run(finished, story, tmp_path):
+    assert launched(tmp_path, story, seed=7, seeds=1, cell="elman") == 0
+    [other] = tmp_path.iterdir()
+    assert other.name != finished.path.name
+    bits = {(r["seed"], r["step"]): r["bits"] for r in runs.Run(other).rows() if r["kind"] == "train"}
+    assert {seed for seed, _ in bits} == {7}
+    assert bits[7, 1] != next(r["bits"] for r in finished.rows() if r["kind"] == "train")
+
+
+def test_stored_norms_are_the_gradients_of_each_sequences_own_loss(story):
+    """From scratch: perturb one carry through explicit autodiff, sequence by sequence, without taps of a batch."""
+    config = gradient_flow.Config(
+        cell=("gru",), layers=2, hidden=5, length=8, examples=3, text=str(story), first_lag=1, seeds=1
+    )
+    given = gradient_flow.inputs(config)
+    compiled = gradient_flow.programs(config, given, "gru")
+    params = compiled.init(0).params
+    found = compiled.measure(params)["last"]
+    model = LanguageModel([CELLS["gru"](5)] * 2, given.vocabulary.size, 5)
+    starts = np.linspace(0, len(given.test) - 9, 3).astype(int)
+    logs = []
+    for start in starts:
+        ids = jax.numpy.asarray(given.test[start : start + 9, None])
+        taps = gradient_flow.zero_taps(model.cells, params.stack, 8, (1,))
+        pulled = jax.grad(lambda taps, ids=ids: model.losses(params, ids, taps=taps)[-1, 0])(taps)
+        logs.append([np.log(np.linalg.norm(np.asarray(layer.h[:, 0]), axis=-1)) for layer in pulled])
+    np.testing.assert_allclose(found.mean, np.mean(logs, axis=0), rtol=1e-4)
+    np.testing.assert_array_equal(found.mean, found.parts["h"])
+
+
+def test_bits_of_the_summed_loss_are_per_character(finished):
+    first = next(r for r in finished.rows() if r["kind"] == "train")
+    size = next(r for r in finished.rows() if r["kind"] == "data")["vocabulary"]
+    assert 0.5 * math.log2(size) < first["bits"] < 2 * math.log2(size)
+
+
+def test_the_table_repeats_the_stored_fit(finished):
+    mean = np.stack([finished.load(f"elman_seed{s}")["last_mean"][0, 1] for s in (0, 1)])
+    fit = probes.fit_decay(jax.numpy.asarray(mean), 1, 7)
+    gammas = [r["gamma"] for r in gradient_flow.fits_of(finished.rows(), "elman", 2, 0)]
+    np.testing.assert_allclose(gammas, fit.gamma, rtol=1e-6)
+    line = next(one for one in gradient_flow.table(finished).splitlines() if one.startswith("Elman"))
+    assert f"{np.mean(gammas):.3f}" in line
+
+
+def test_held_out_characters_are_scored_once_each():
+    ids = np.arange(1000)
+    rows = gradient_flow._rows(ids, most=7)
+    predicted = rows[1:].T.ravel()
+    assert rows.shape == (143, 7) and np.array_equal(predicted, np.arange(1, 995))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(length=400), "expected at least"),
+        (dict(first_lag=8, last_lag=8), "last_lag"),
+        (dict(last_lag=100), "last_lag"),
+        (dict(text="/nowhere/at/all.txt"), "No such file"),
+    ],
+)
+def test_what_does_not_fit_is_refused(story, change, words):
+    with pytest.raises(InputError, match=words):
+        gradient_flow.inputs(gradient_flow.Config(**{"text": str(story), **change}))
+
+
+def test_a_diverged_run_says_so_and_stays_incomplete(story, tmp_path, capsys):
+    assert launched(tmp_path, story, learning_rate=1e30, clip=1e30, cell="elman_relu") == 2
+    [path] = tmp_path.iterdir()
+    assert json.loads((path / "status.json").read_text())["state"] == "incomplete"
+    assert "learning_rate" in capsys.readouterr().err

@@ -1,0 +1,56 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from rnnlab.data import text
+from rnnlab.errors import InputError
+
+
+def test_characters_survive_a_round_trip():
+    content = "क्या हाल है? naïve \U0001f600 x"
+    vocabulary = text.vocabulary(content)
+    ids = vocabulary.encode(content)
+    assert "".join(vocabulary.characters[i] for i in ids) == content
+    assert ids.dtype == np.int32 and vocabulary.size == len(set(content)) + 1
+
+
+def test_an_unseen_character_gets_the_last_id():
+    vocabulary = text.vocabulary("bdf")
+    assert vocabulary.encode("abcdefz").tolist() == [3, 0, 3, 1, 3, 2, 3]
+
+
+def test_a_file_is_read_with_its_hash_and_without_its_byte_order_mark(tmp_path):
+    raw = b"\xef\xbb\xbf" + "straße\n".encode()
+    (tmp_path / "book.txt").write_bytes(raw)
+    found = text.read(tmp_path / "book.txt")
+    assert found == text.Text("straße\n", "book.txt", hashlib.sha256(raw).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [(b"", "empty"), (b" \n\t", "empty"), (b"fine \xff\xfe", "byte 0xff at offset 5"), (None, "No such file")],
+)
+def test_what_is_no_text_is_refused_by_name(tmp_path, raw, words):
+    path = tmp_path / "given.txt"
+    if raw is not None:
+        path.write_bytes(raw)
+    with pytest.raises(InputError, match=words) as caught:
+        text.read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_text(tmp_path):
+    with pytest.raises(InputError, match="directory"):
+        text.read(tmp_path)
+
+
+def test_the_split_is_in_order_and_loses_nothing():
+    train, test = text.split("abcdefghijklmnopqrst", 0.1)
+    assert train + test == "abcdefghijklmnopqrst" and test == "st"
+
+
+def test_the_embedded_text_is_prose_of_a_useful_size():
+    found = text.python_reference()
+    assert len(found.content) > 300_000 and " the " in found.content
+    assert found.sha256 == hashlib.sha256(found.content.encode()).hexdigest()
