@@ -28,10 +28,10 @@ from rnnlab import cli, figures, probes, report
 from rnnlab.cells import CELLS
 from rnnlab.data import text
 from rnnlab.errors import InputError
+from rnnlab.layers import zero_taps
 from rnnlab.models.language_model import LanguageModel, Params
 from rnnlab.models.ngrams import baselines
 from rnnlab.progress import Progress
-from rnnlab.unroll import zero_taps
 
 HELD_OUT = 0.1  # the last tenth of the text is never trained on
 

@@ -10,22 +10,19 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
 import socket
-import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rnnlab import provenance
 from rnnlab.errors import InputError
 
-PACKAGES = ("rnnlab", "jax", "jaxlib", "flax", "optax", "numpy")
 STATES = ("running", "incomplete", "done")
 # What a run begun anew removes; anything else in the folder is somebody's own and stays.
 OUTPUTS = ("provenance.json", "metrics.jsonl", "timings.jsonl", "figure.png", "figure.pdf", "table.txt")
@@ -36,35 +33,6 @@ NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def identity(experiment: str, config: Mapping[str, Any], data: Mapping[str, str]) -> str:
     """The first 10 hexadecimal digits of the SHA-256 of what was asked for; `data` maps a name to its content hash."""
     return hashlib.sha256(_dumps(_request(experiment, config, data)).encode()).hexdigest()[:10]
-
-
-def code(*folders: str | Path) -> str:
-    """SHA-256 of the names and contents of every *.py file of rnnlab and of `folders` (the experiments)."""
-    digest = hashlib.sha256()
-    for folder in (Path(__file__).parent, *map(Path, folders)):
-        for file in sorted(folder.rglob("*.py")):
-            name = file.relative_to(folder.parent).as_posix().encode()
-            digest.update(name + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def commit(folder: Path) -> dict[str, Any] | None:
-    """The git commit of the package in `folder`, and whether tracked files differ from it; None outside one."""
-
-    def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(folder), "--no-optional-locks", *arguments]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
-        return answer.stdout.strip() if answer.returncode == 0 else None
-
-    # Inside a git hook these name another repository.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        # A package that is installed below somebody else's checkout is not part of it: hence the look at the file.
-        if git("ls-files", "--error-unmatch", "__init__.py") is None or (head := git("rev-parse", "HEAD")) is None:
-            return None
-        return {"commit": head, "dirty": git("status", "--porcelain", "--untracked-files=no") != ""}
-    except (OSError, subprocess.TimeoutExpired):
-        return None
 
 
 def find(
@@ -117,7 +85,8 @@ def begin(
             run._mark("running")
             for old in [*(path / name for name in OUTPUTS), *path.glob("arrays/*.npz")]:
                 old.unlink(missing_ok=True)
-            _write_json(path / "provenance.json", _provenance(data, device, seed, command, sources))
+            facts = {"device": device, "seed": seed, "data": dict(data), "command": command, "began": _now()}
+            _write_json(path / "provenance.json", provenance.gathered(sources) | facts)
     return run
 
 
@@ -150,7 +119,7 @@ class Run:
 
     def code_changed(self, *sources: str | Path) -> bool:
         """Whether rnnlab or `sources` changed since the run began."""
-        return self.provenance["code"] != code(*sources)
+        return self.provenance["code"] != provenance.code(*sources)
 
     def metrics(self, **row: Any) -> None:
         """One row of results: numbers (NumPy and JAX scalars too), strings, or lists of them.
@@ -275,30 +244,6 @@ def _decoded(value: Any) -> Any:
 def _request(experiment: str, config: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
     request = {"experiment": experiment, "config": dict(config), "data": dict(data)}
     return json.loads(json.dumps(request, allow_nan=False))
-
-
-def _provenance(data: Mapping[str, str], device: str, seed: int | None, command: str, sources: tuple) -> dict[str, Any]:
-    def version(package: str) -> str | None:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            return None
-
-    try:
-        processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        processor = None
-    return {
-        "git": commit(Path(__file__).parent),
-        "code": code(*sources),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
-        "device": device,
-        "cpu": {"model": processor[1] if processor else platform.processor() or None, "cores": os.cpu_count()},
-        "seed": seed,
-        "data": dict(data),
-        "command": command,
-        "began": _now(),
-    }
 
 
 def _now() -> str:

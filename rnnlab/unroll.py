@@ -1,17 +1,17 @@
-"""Cells over time: `unroll`, `bidirectional` and `layers`, with lengths, taps and chunks.
+"""Cells over time: `unroll` and `bidirectional`, with lengths, taps and chunks.
 
 Wrappers (`held`, `tapped`) turn a cell into a cell and are written once, for all cells and engines.
 A tap sits inside the hold: outside it, reversed and masked input gets wrong gradients.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Integer, Key, Shaped
+from jaxtyping import Array, Bool, Integer, Shaped
 
 from rnnlab.engines import scan
 from rnnlab.types import Cell, Directions, Engine, PyTree
@@ -49,7 +49,7 @@ def held(cell: Cell) -> Cell:
 
     def step(weights: PyTree, carry: PyTree, z: tuple) -> PyTree:
         z, keep = z
-        return jax.tree.map(lambda new, old: _select(keep, new, old), cell.step(weights, carry, z), carry)
+        return jax.tree.map(lambda new, old: select(keep, new, old), cell.step(weights, carry, z), carry)
 
     return cell._replace(step=step)
 
@@ -89,14 +89,14 @@ def unroll(
     xs = jnp.asarray(xs)
     _check_inputs(cell, params, xs)
     batch_shape = xs.shape[1 : xs.ndim - cell.input_rank]
-    keep = _mask(keep, lengths, xs.shape[0], batch_shape)
+    keep = mask(keep, lengths, xs.shape[0], batch_shape)
     weights = cell.prepare(params)
     own = cell.start(weights, batch_shape)
     start = own if start is None else _checked("start", start, own)
     if taps is not None:
         _checked("taps", taps, jax.tree.map(lambda c: jax.ShapeDtypeStruct((xs.shape[0], *c.shape), c.dtype), own))
     if keep is not None:
-        xs = _select(keep, xs, jnp.zeros_like(xs))
+        xs = select(keep, xs, jnp.zeros_like(xs))
 
     def segment(carry: PyTree, inputs: tuple) -> tuple[PyTree, Unrolled]:
         xs, taps, keep = inputs
@@ -108,7 +108,7 @@ def unroll(
         carries, info = engine(wrapped, weights, carry, zs)
         ys = cell.read(weights, carries, xs)
         if keep is not None:
-            ys = _select(keep, ys, jnp.zeros_like(ys))
+            ys = select(keep, ys, jnp.zeros_like(ys))
         last = jax.tree.map(lambda c: c[-1], carries)
         return last, Unrolled(ys, carries, last, info)
 
@@ -144,101 +144,6 @@ def bidirectional(
     return Unrolled(jnp.concatenate([one.ys for one in passes], axis=-1), *rest)
 
 
-# Over depth.
-
-
-def plain(xs: Shaped[Array, "..."], ys: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-    """What a layer hands on: its outputs."""
-    return ys
-
-
-def residual(xs: Shaped[Array, "..."], ys: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-    """What a layer hands on: its outputs plus its inputs, of the same width (He et al. 2016, equation 1)."""
-    if xs.shape != ys.shape:
-        raise ValueError(
-            f"residual: expected inputs and outputs of one shape, got {xs.shape} and {ys.shape}; "
-            "where a layer changes the width give one join a layer: join=(plain, residual, ...)"
-        )
-    return xs + ys
-
-
-Join = Callable[[Array, Array], Array]
-
-
-def layers(
-    cells: Sequence[Cell | Directions],
-    params: Sequence[PyTree],
-    xs: Shaped[Array | np.ndarray, "T ..."],
-    *,
-    start: Sequence[PyTree] | None = None,
-    keep: Bool[Array | np.ndarray, "T ..."] | None = None,
-    lengths: Integer[Array | np.ndarray, "..."] | None = None,
-    taps: Sequence[PyTree] | None = None,
-    join: Join | Sequence[Join] = plain,
-    reverse: bool = False,
-    engine: Engine = scan,
-    chunk: int | None = None,
-) -> Unrolled:
-    """A stack, layer by layer: each layer reads what the one below hands on. Widths may differ.
-
-    cells: one a layer, first layer first; `Directions(forward, backward)` makes it bidirectional.
-    start, taps: one a layer. join: what a layer hands on, `plain` or `residual` or any (inputs, outputs) ->
-    outputs; one for all layers or one a layer. The other arguments as in `unroll`.
-
-    ys are the last layer's; carries, last and info are tuples, one entry a layer.
-    """
-    depth = len(cells)
-    joins = tuple(join) if isinstance(join, Sequence) else (join,) * depth
-    start = (None,) * depth if start is None else start
-    taps = (None,) * depth if taps is None else taps
-    for name, given in (("params", params), ("start", start), ("taps", taps), ("join", joins)):
-        if len(given) != depth:
-            raise ValueError(f"layers: expected {name} for {depth} layers, got {len(given)}")
-    xs = jnp.asarray(xs)
-    keep = _mask(keep, lengths, xs.shape[0], _batch_shape(cells[0], xs))
-    if keep is not None:
-        xs = _select(keep, xs, jnp.zeros_like(xs))  # a join looks at the inputs too, padding and all
-
-    outs = []
-    for cell, p, s, t, hand_on in zip(cells, params, start, taps, joins, strict=True):
-        common = dict(keep=keep, engine=engine, chunk=chunk)
-        if isinstance(cell, Directions):
-            if reverse:
-                raise ValueError("layers: reverse=True was given for a bidirectional layer, which runs both ways")
-            none = Directions(None, None)
-            out = bidirectional(cell, p, xs, start=s or none, taps=t or none, **common)
-        else:
-            out = unroll(cell, p, xs, start=s, taps=t, reverse=reverse, **common)
-        xs = hand_on(xs, out.ys)
-        outs.append(out)
-    return Unrolled(xs, *(tuple(getattr(o, f) for o in outs) for f in ("carries", "last", "info")))
-
-
-def init_layers(
-    cells: Sequence[Cell | Directions], key: Key[Array, ""], dim: int, dtype=jnp.float32
-) -> tuple[PyTree, ...]:
-    """Parameters of every layer of a stack whose first layer reads inputs of D = dim features."""
-    params = []
-    for cell, layer_key in zip(cells, jax.random.split(key, len(cells)), strict=True):
-        directions = cell if isinstance(cell, Directions) else (cell,)
-        keys = jax.random.split(layer_key, len(directions))
-        drawn = [one.init(k, dim, dtype) for one, k in zip(directions, keys, strict=True)]
-        dim = sum(_width(one, p, dim, dtype) for one, p in zip(directions, drawn, strict=True))
-        params.append(Directions(*drawn) if isinstance(cell, Directions) else drawn[0])
-    return tuple(params)
-
-
-def zero_taps(
-    cells: Cell | Directions | Sequence, params: PyTree, length: int, batch_shape: tuple[int, ...] = ()
-) -> PyTree:
-    """Taps for `unroll`, `bidirectional` or `layers`: zeros like every carry, [T, *B, *event]."""
-    if isinstance(cells, Cell):
-        carry = jax.eval_shape(lambda p: cells.start(cells.prepare(p), batch_shape), params)
-        return jax.tree.map(lambda c: jnp.zeros((length, *c.shape), c.dtype), carry)
-    taps = [zero_taps(cell, p, length, batch_shape) for cell, p in zip(cells, params, strict=True)]
-    return Directions(*taps) if isinstance(cells, Directions) else tuple(taps)
-
-
 # Inside.
 
 
@@ -266,29 +171,15 @@ def _flipped(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda a: jnp.flip(a, axis=0), tree)
 
 
-def _select(keep: Array, new: Array, old: Array) -> Array:
+def select(keep: Array, new: Array, old: Array) -> Array:
     """new where keep, else old; keep is broadcast over the trailing (event) axes."""
     return jnp.where(keep.reshape(keep.shape + (1,) * (new.ndim - keep.ndim)), new, old)
 
 
-def _batch_shape(cell: Cell | Directions, xs: Array) -> tuple[int, ...]:
-    one = cell.forward if isinstance(cell, Directions) else cell
-    return xs.shape[1 : xs.ndim - one.input_rank]
-
-
-def _width(cell: Cell, params: PyTree, dim: int, dtype) -> int:
-    """Features of one output, found without computing anything."""
-    if cell.input_rank != 1:
-        raise ValueError("init_layers: an image cell's inputs are more than one axis; initialise each layer by itself")
-
-    def output(params: PyTree) -> Array:
-        weights = cell.prepare(params)
-        return cell.read(weights, cell.start(weights, ()), jnp.zeros(dim, dtype))
-
-    return jax.eval_shape(output, params).shape[-1]
-
-
-def _mask(keep, lengths, length: int, batch_shape: tuple[int, ...]) -> Array | None:
+def mask(
+    keep: Array | np.ndarray | None, lengths: Array | np.ndarray | None, length: int, batch_shape: tuple[int, ...]
+) -> Array | None:
+    """[T, *B], True where an input counts; from either form, checked; None where neither is given."""
     if keep is None and lengths is None:
         return None
     if keep is not None and lengths is not None:

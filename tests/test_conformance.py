@@ -15,9 +15,10 @@ import reference
 from jax.flatten_util import ravel_pytree
 
 from rnnlab.cells import CELLS
+from rnnlab.layers import zero_taps
 from rnnlab.probes import step_jacobians
 from rnnlab.types import PyTree
-from rnnlab.unroll import unroll, zero_taps
+from rnnlab.unroll import unroll
 
 T, B, D, H = 6, 4, 3, 5
 LENGTHS = {"full": np.full(B, T), "masked": np.array([T, 0, 3, 5], np.int64)}

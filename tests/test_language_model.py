@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from rnnlab import cells
+from rnnlab.layers import zero_taps
 from rnnlab.models.language_model import LanguageModel
-from rnnlab.unroll import unroll, zero_taps
+from rnnlab.unroll import unroll
 
 pytestmark = pytest.mark.usefixtures("allow_promotion")
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnlab import runs
+from rnnlab import provenance, runs
 from rnnlab.errors import InputError
 
 ASKED = ("toy", {"steps": 3, "rate": 0.5, "cells": ("gru", "lstm")}, {"text": "abc"})
@@ -88,8 +88,8 @@ def test_code_is_names_and_contents(tmp_path):
         folder = tmp_path / str(len(codes)) / "experiments"
         folder.mkdir(parents=True)
         (folder / name).write_text(text)
-        codes.add(runs.code(folder))
-    assert len(codes) == 4 and runs.code() in codes and runs.code() == runs.code()
+        codes.add(provenance.code(folder))
+    assert len(codes) == 4 and provenance.code() in codes and provenance.code() == provenance.code()
 
 
 def test_commit_and_whether_it_is_dirty(tmp_path, monkeypatch):
@@ -103,23 +103,23 @@ def test_commit_and_whether_it_is_dirty(tmp_path, monkeypatch):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    assert runs.commit(package) is None
+    assert provenance.commit(package) is None
     git("init")
-    assert runs.commit(package) is None
+    assert provenance.commit(package) is None
     git("add", ".")
-    assert runs.commit(package) is None
+    assert provenance.commit(package) is None
     git(*identity, "commit", "--no-verify", "-m", "one")
     head = git("rev-parse", "HEAD").strip()
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    assert runs.commit(package) == {"commit": head, "dirty": False}
+    assert provenance.commit(package) == {"commit": head, "dirty": False}
     (package / "__init__.py").write_text("1")
-    assert runs.commit(package) == {"commit": head, "dirty": True}
+    assert provenance.commit(package) == {"commit": head, "dirty": True}
     installed = tmp_path / "site-packages"
     installed.mkdir()
     (installed / "__init__.py").write_text("")
-    assert runs.commit(installed) is None
+    assert provenance.commit(installed) is None
     monkeypatch.setenv("PATH", "")
-    assert runs.commit(package) is None
+    assert provenance.commit(package) is None
 
 
 # What is written.

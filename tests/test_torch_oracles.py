@@ -10,8 +10,8 @@ import pytest
 from oracles import TorchNet
 
 from rnnlab.engines import ENGINES, scan
+from rnnlab.layers import layers, zero_taps
 from rnnlab.probes import log_norms, step_jacobians
-from rnnlab.unroll import layers, zero_taps
 
 # Compiled without LLVM's optimisations: about a quarter less time to compile, and each program runs a few times only.
 quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from rnnlab.cells import elman, gru, lstm
+from rnnlab.layers import init_layers, layers, plain, residual, zero_taps
 from rnnlab.types import Directions
-from rnnlab.unroll import bidirectional, init_layers, layers, plain, residual, unroll, zero_taps
+from rnnlab.unroll import bidirectional, unroll
 
 T, B, D = 6, 3, 4
 LENGTHS = np.array([6, 0, 4])

@@ -9,8 +9,8 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
+from rnnlab.layers import init_layers, layers
 from rnnlab.types import Cell, PyTree
-from rnnlab.unroll import init_layers, layers
 
 
 class Params(NamedTuple):

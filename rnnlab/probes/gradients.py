@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
+from rnnlab.layers import layers, zero_taps
 from rnnlab.types import Cell, Directions, PyTree
-from rnnlab.unroll import layers, zero_taps
 
 
 class GradientNorms(NamedTuple):

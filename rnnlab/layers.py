@@ -1,0 +1,125 @@
+"""Cells over depth: stacks unrolled layer by layer, their parameters and their taps.
+
+A stack is not one cell that steps all its layers at once: a tap on such a cell gives wrong gradients in the inner
+layers, because the layer above would read the carry before the tap.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Integer, Key, Shaped
+
+from rnnlab.engines import scan
+from rnnlab.types import Cell, Directions, Engine, PyTree
+from rnnlab.unroll import Unrolled, bidirectional, mask, select, unroll
+
+
+def plain(xs: Shaped[Array, "..."], ys: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """What a layer hands on: its outputs."""
+    return ys
+
+
+def residual(xs: Shaped[Array, "..."], ys: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """What a layer hands on: its outputs plus its inputs, of the same width (He et al. 2016, equation 1)."""
+    if xs.shape != ys.shape:
+        raise ValueError(
+            f"residual: expected inputs and outputs of one shape, got {xs.shape} and {ys.shape}; "
+            "where a layer changes the width give one join a layer: join=(plain, residual, ...)"
+        )
+    return xs + ys
+
+
+Join = Callable[[Array, Array], Array]
+
+
+def layers(
+    cells: Sequence[Cell | Directions],
+    params: Sequence[PyTree],
+    xs: Shaped[Array | np.ndarray, "T ..."],
+    *,
+    start: Sequence[PyTree] | None = None,
+    keep: Bool[Array | np.ndarray, "T ..."] | None = None,
+    lengths: Integer[Array | np.ndarray, "..."] | None = None,
+    taps: Sequence[PyTree] | None = None,
+    join: Join | Sequence[Join] = plain,
+    reverse: bool = False,
+    engine: Engine = scan,
+    chunk: int | None = None,
+) -> Unrolled:
+    """A stack, layer by layer: each layer reads what the one below hands on. Widths may differ.
+
+    cells: one a layer, first layer first; `Directions(forward, backward)` makes it bidirectional.
+    start, taps: one a layer. join: what a layer hands on, `plain` or `residual` or any (inputs, outputs) ->
+    outputs; one for all layers or one a layer. The other arguments as in `unroll`.
+
+    ys are the last layer's; carries, last and info are tuples, one entry a layer.
+    """
+    depth = len(cells)
+    joins = tuple(join) if isinstance(join, Sequence) else (join,) * depth
+    start = (None,) * depth if start is None else start
+    taps = (None,) * depth if taps is None else taps
+    for name, given in (("params", params), ("start", start), ("taps", taps), ("join", joins)):
+        if len(given) != depth:
+            raise ValueError(f"layers: expected {name} for {depth} layers, got {len(given)}")
+    xs = jnp.asarray(xs)
+    keep = mask(keep, lengths, xs.shape[0], _batch_shape(cells[0], xs))
+    if keep is not None:
+        xs = select(keep, xs, jnp.zeros_like(xs))  # a join looks at the inputs too, padding and all
+
+    outs = []
+    for cell, p, s, t, hand_on in zip(cells, params, start, taps, joins, strict=True):
+        common = dict(keep=keep, engine=engine, chunk=chunk)
+        if isinstance(cell, Directions):
+            if reverse:
+                raise ValueError("layers: reverse=True was given for a bidirectional layer, which runs both ways")
+            none = Directions(None, None)
+            out = bidirectional(cell, p, xs, start=s or none, taps=t or none, **common)
+        else:
+            out = unroll(cell, p, xs, start=s, taps=t, reverse=reverse, **common)
+        xs = hand_on(xs, out.ys)
+        outs.append(out)
+    return Unrolled(xs, *(tuple(getattr(o, f) for o in outs) for f in ("carries", "last", "info")))
+
+
+def init_layers(
+    cells: Sequence[Cell | Directions], key: Key[Array, ""], dim: int, dtype=jnp.float32
+) -> tuple[PyTree, ...]:
+    """Parameters of every layer of a stack whose first layer reads inputs of D = dim features."""
+    params = []
+    for cell, layer_key in zip(cells, jax.random.split(key, len(cells)), strict=True):
+        directions = cell if isinstance(cell, Directions) else (cell,)
+        keys = jax.random.split(layer_key, len(directions))
+        drawn = [one.init(k, dim, dtype) for one, k in zip(directions, keys, strict=True)]
+        dim = sum(_width(one, p, dim, dtype) for one, p in zip(directions, drawn, strict=True))
+        params.append(Directions(*drawn) if isinstance(cell, Directions) else drawn[0])
+    return tuple(params)
+
+
+def zero_taps(
+    cells: Cell | Directions | Sequence, params: PyTree, length: int, batch_shape: tuple[int, ...] = ()
+) -> PyTree:
+    """Taps for `unroll`, `bidirectional` or `layers`: zeros like every carry, [T, *B, *event]."""
+    if isinstance(cells, Cell):
+        carry = jax.eval_shape(lambda p: cells.start(cells.prepare(p), batch_shape), params)
+        return jax.tree.map(lambda c: jnp.zeros((length, *c.shape), c.dtype), carry)
+    taps = [zero_taps(cell, p, length, batch_shape) for cell, p in zip(cells, params, strict=True)]
+    return Directions(*taps) if isinstance(cells, Directions) else tuple(taps)
+
+
+def _batch_shape(cell: Cell | Directions, xs: Array) -> tuple[int, ...]:
+    one = cell.forward if isinstance(cell, Directions) else cell
+    return xs.shape[1 : xs.ndim - one.input_rank]
+
+
+def _width(cell: Cell, params: PyTree, dim: int, dtype) -> int:
+    """Features of one output, found without computing anything."""
+    if cell.input_rank != 1:
+        raise ValueError("init_layers: an image cell's inputs are more than one axis; initialise each layer by itself")
+
+    def output(params: PyTree) -> Array:
+        weights = cell.prepare(params)
+        return cell.read(weights, cell.start(weights, ()), jnp.zeros(dim, dtype))
+
+    return jax.eval_shape(output, params).shape[-1]
