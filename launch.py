@@ -10,7 +10,7 @@ python launch.py figure RUN ...           figure and table anew from the rows of
 import sys
 
 import experiments
-from rnnlab import cli
+from rnnlab import cli, process
 
 if __name__ == "__main__":
-    sys.exit(cli.launch(sys.argv[1:], experiments, default="gradient_flow"))
+    sys.exit(cli.launch(sys.argv[1:], experiments, default="gradient_flow", restart=process.restart_with_huge_pages))

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rnnlab import runs
+from rnnlab import process, runs
 from rnnlab.errors import InputError
 from rnnlab.flags import described, flag, nearest, parse
 
@@ -42,13 +42,25 @@ class Launcher:
     runs: str = flag("runs", "folder that holds one folder a run")
     run_folder: str = flag("", "this run's folder; empty for NAME-HASH below --runs")
     force: bool = flag(False, "begin anew what is done")
+    huge_pages: bool = flag(True, "start again, once, with large buffers on huge pages (Linux): a quarter faster")
     compilation_cache: bool = flag(True, "keep compiled programs in $XDG_CACHE_HOME/rnnlab or ~/.cache/rnnlab")
 
 
-def launch(argv: Sequence[str], experiments: ModuleType, default: str) -> int:
-    """The exit status of `python launch.py ARGV`: 0, 1 (our error), 2 (the user's), 130 or 143 (SIGINT, SIGTERM)."""
+Restart = Callable[[Sequence[str]], None]
+
+
+def stay(argv: Sequence[str]) -> None:
+    """The process as it is, for callers inside a larger program."""
+
+
+def launch(argv: Sequence[str], experiments: ModuleType, default: str, restart: Restart = stay) -> int:
+    """The exit status of `python launch.py ARGV`: 0, 1 (our error), 2 (the user's), 130 or 143 (SIGINT, SIGTERM).
+
+    `restart` may replace the process by one that is set up as a run wants it; called before JAX is imported.
+    """
     program = "python launch.py"
-    return _guard(lambda: _dispatch(list(argv), experiments, default, program), shlex.join([*program.split(), *argv]))
+    command = shlex.join([*program.split(), *argv])
+    return _guard(lambda: _dispatch(list(argv), experiments, default, program, restart), command)
 
 
 def main(module: ModuleType, argv: Sequence[str]) -> int:
@@ -59,7 +71,7 @@ def main(module: ModuleType, argv: Sequence[str]) -> int:
     return _guard(lambda: job.launch(list(argv)), shlex.join([*program.split(), *argv]))
 
 
-def _dispatch(argv: list[str], experiments: ModuleType, default: str, program: str) -> int:
+def _dispatch(argv: list[str], experiments: ModuleType, default: str, program: str, restart: Restart) -> int:
     names = _names(experiments)
     if argv and not argv[0].startswith("-"):
         name, argv = argv[0], argv[1:]
@@ -76,6 +88,8 @@ def _dispatch(argv: list[str], experiments: ModuleType, default: str, program: s
         return _list(experiments, found) if name == "list" else _redraw(experiments, found)
     if name not in names:
         raise InputError(f"no experiment is called {name!r}{nearest(name, [*names, *COMMANDS])}")
+    if not _asks_help(argv):
+        restart(argv)
     module = importlib.import_module(f"{experiments.__name__}.{name}")
     return Job(module, name, program + " " + name, Path(module.__file__).parent).launch(argv)
 
@@ -105,7 +119,7 @@ class Job:
         with runs.begin(
             path, *asked, command=shlex.join([*self.program.split(), *argv]), force=own.force, **options
         ) as run:
-            _say(f"{path}: {_beginning(status)}")
+            _say(f"{path}: {_beginning(status)}{', on huge pages' if process.huge_pages() else ''}")
             if own.compilation_cache:
                 _keep_compiled()
             self.module.run(config, inputs, run)

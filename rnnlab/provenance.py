@@ -11,6 +11,8 @@ from typing import Any
 
 PACKAGES = ("rnnlab", "jax", "jaxlib", "flax", "optax", "numpy")
 
+SETTINGS = ("GLIBC_TUNABLES", "JAX_", "XLA_")  # what changes how a program runs, and so how fast
+
 
 def code(*folders: str | Path) -> str:
     """SHA-256 of the names and contents of every *.py file of rnnlab and of `folders` (the experiments)."""
@@ -51,6 +53,7 @@ def gathered(sources: tuple[str | Path, ...]) -> dict[str, Any]:
         "git": commit(Path(__file__).parent),
         "code": code(*sources),
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
+        "environment": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(SETTINGS)},
         "cpu": {"model": processor[1] if processor else platform.processor() or None, "cores": os.cpu_count()},
     }
 

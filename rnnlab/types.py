@@ -29,7 +29,8 @@ class Cell(NamedTuple):
     input_rank:                                         axes of one input: 1 for [D], 3 for an image
 
     A carry is an array or a NamedTuple of arrays `[*B, *event]`; a complex state is held as two real
-    leaves. Every function takes any number of leading axes, so none of them mentions a batch.
+    leaves. Every function takes any number of leading axes, so none of them mentions a batch. The step also runs
+    at padding, on an input of zeros and the held carry, and its result is dropped: its gradient must be finite there.
     """
 
     init: Callable[..., PyTree]

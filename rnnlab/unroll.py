@@ -81,7 +81,8 @@ def unroll(
     reverse: from the last step to the first; outputs stay where their inputs are.
     engine:  how steps are evaluated, one of `rnnlab.engines`.
     chunk:   steps that are recomputed together in the backward pass. Drive, engine and read of one chunk
-             live in memory at a time, so that T=100,000 fits, for one more forward pass.
+             live in memory at a time, so that T=100,000 fits, for one more forward pass; and where only `last`
+             is used, the carries of one chunk are all that is ever kept.
 
     Raises ValueError or TypeError for shapes, types or lengths that do not fit. Lengths that are traced
     by jit cannot be looked at, and are not.

@@ -22,7 +22,7 @@ rnnlab.data
 rnnlab.probes
 rnnlab.losses rnnlab.crf
 rnnlab.runs rnnlab.progress rnnlab.flags
-rnnlab.provenance
+rnnlab.provenance rnnlab.process
 rnnlab.layers
 rnnlab.unroll
 rnnlab.engines

@@ -590,3 +590,20 @@ def test_killed_at_any_moment(toys):
                 assert all(json.loads(file.read_text()) for file in folder.glob("*.json"))
     status, out, _ = finish(start("toy", "--nocompilation_cache", "--steps=1000"))
     assert status == 0 and out.count("loss") == 1000 and the_run().status["state"] == "done"
+
+
+def test_a_restart_comes_before_the_run_and_not_for_help(toys, tmp_path):
+    asked = []
+    assert cli.launch(["toy", f"--runs={tmp_path}"], toys, "toy", restart=asked.append) == 0
+    assert cli.launch(["toy", "--help"], toys, "toy", restart=asked.append) == 0
+    assert asked == [[f"--runs={tmp_path}"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
+@pytest.mark.parametrize(("argv", "expected"), [([], "True glibc.malloc.check=0:"), (["--nohuge_pages"], "False ")])
+def test_a_process_starts_again_once_with_huge_pages(argv, expected):
+    code = "import os, sys; from rnnlab import process; process.restart_with_huge_pages(sys.argv[1:]); "
+    code += "print(process.huge_pages(), os.environ['GLIBC_TUNABLES'])"
+    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.check=0"}
+    found = subprocess.run([sys.executable, "-c", code, *argv], env=environment, capture_output=True, text=True)
+    assert found.stdout.startswith(expected) and found.stdout.count("hugetlb") == (not argv), found.stderr
