@@ -32,8 +32,6 @@ pytestmark = pytest.mark.parametrize("name", CELLS)
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=NAMES)
 each_scan = pytest.mark.parametrize("variant", VARIANTS[:4], ids=NAMES[:4])
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-# Compiled without LLVM's optimisations: about a quarter less time to compile, and each program runs a few times only.
-quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 FORWARD, REVERSE = ("scan", "masked", False), ("scan", "masked", True)
 STEP = 1e-5  # of central differences
 close = partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
@@ -115,7 +113,7 @@ def compiled(name):
 
         return {label: graded(variant) for label, variant in zip(NAMES, VARIANTS, strict=True)}
 
-    return quick(everything)
+    return jax.jit(everything)
 
 
 def results(name, point, weights=None):
@@ -162,7 +160,7 @@ def test_gradients_are_those_of_a_python_loop(name, variant):
 @cache
 def compiled_by_hand(name):
     cell = case(name)[0]
-    return quick(jax.grad(lambda point, *how: loss_of(how[0], by_hand(cell, *how[1:], point))))
+    return jax.jit(jax.grad(lambda point, *how: loss_of(how[0], by_hand(cell, *how[1:], point))))
 
 
 @cache
@@ -255,14 +253,14 @@ def compiled_row(name, row, length):
         graded = {back: jax.value_and_grad(partial(loss, back), has_aux=True)(point) for back in (False, True)}
         return {back: (out, grads) for back, ((_, out), grads) in graded.items()}
 
-    return quick(both)(point)
+    return jax.jit(both)(point)
 
 
 def test_the_past_and_nothing_but_the_past(name):
     """d ys[t] / d xs[s]: exactly zero for the future, not zero for the present and for some of the past."""
     cell, point, _ = case(name)
 
-    @quick
+    @jax.jit
     def jacobians(xs):
         ys = lambda xs, back: unroll(cell, point.params, xs, reverse=back).ys  # noqa: E731
         return {back: jax.jacfwd(partial(ys, back=back))(xs) for back in (False, True)}
@@ -281,7 +279,7 @@ def test_taps_are_the_adjoint_recursion(name):
     point = point._replace(taps=jax.tree.map(np.zeros_like, point.taps))
     (_, (_, carries, _)), grads = results(name, point)[label(("scan", "full", False))]
     jacobian = partial(step_jacobians, cell, point.params)
-    jacobians = np.asarray(quick(jax.vmap(jacobian, in_axes=(1, 0)))(point.xs, point.start))
+    jacobians = np.asarray(jax.jit(jax.vmap(jacobian, in_axes=(1, 0)))(point.xs, point.start))
     cell_weights = cell.prepare(point.params)
     _, pull = jax.vjp(lambda c: cell.read(cell_weights, c, jnp.asarray(point.xs)), jax.tree.map(jnp.asarray, carries))
     direct = jax.tree.map(lambda a, b: np.asarray(a) + b, pull(jnp.asarray(weights.ys))[0], weights.carries)
@@ -318,7 +316,7 @@ def transformed(name):
             "hvp": jax.grad(slope)(point),
         }
 
-    return jax.tree.map(np.asarray, quick(everything)(point))
+    return jax.tree.map(np.asarray, jax.jit(everything)(point))
 
 
 def test_vmap_over_sequences_is_the_batch(name):

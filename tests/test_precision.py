@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.parametrize("dtype", CLOSE), pytest.mark.parametrize("
 def results(tmp_path_factory):
     """One process for all cells: starting JAX takes longer than a cell does."""
     path = tmp_path_factory.mktemp("precision") / "results.npz"
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_"))}
     root = Path(precision_run.__file__).parents[1]
     command = [sys.executable, "-W", "error", precision_run.__file__, str(path)]
     done = subprocess.run(command, cwd=root, env=clean | {"PYTHONPATH": str(root)}, capture_output=True, text=True)

@@ -75,7 +75,8 @@ def test_provenance(tmp_path):
         (sources / "toy.py").write_text("2")
         assert run.code_changed(sources)
     found = runs.Run(tmp_path / "run").provenance
-    assert set(found) == {"git", "code", "versions", "device", "cpu", "seed", "data", "command", "began"}
+    names = "git code versions environment device cpu seed data command began"
+    assert sorted(found) == sorted(names.split())
     assert found["device"] == "a device" and found["seed"] == 7 and found["command"] == "python launch.py toy"
     assert found["data"] == {"text": "abc"} and len(found["code"]) == 64
     assert set(found["versions"]) == {"python", "rnnlab", "jax", "jaxlib", "flax", "optax", "numpy"}

@@ -13,8 +13,6 @@ from rnnlab.engines import ENGINES, scan
 from rnnlab.layers import layers, zero_taps
 from rnnlab.probes import log_norms, step_jacobians
 
-# Compiled without LLVM's optimisations: about a quarter less time to compile, and each program runs a few times only.
-quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 CASES = oracles.case_names("torch")
 WAYS = {name: {"engine": engine} for name, engine in ENGINES.items()} | {"chunk": {"engine": scan}}
@@ -61,7 +59,7 @@ def test_first_to_last_jacobians(name):
         xs = np.concatenate(below, axis=-1) if layer else arrays["x"]
         xs = xs[::-1] if direction else xs
         one_row = partial(step_jacobians, own(cells), own(params))
-        steps = np.asarray(quick(jax.vmap(one_row, in_axes=(1, 0)))(xs, own(start)))
+        steps = np.asarray(jax.jit(jax.vmap(one_row, in_axes=(1, 0)))(xs, own(start)))
         for row in range(meta["B"]):
             product = np.linalg.multi_dot(steps[row, ::-1])
             np.testing.assert_allclose(product, expected[row], **CLOSE["float64"], err_msg=f"layer {layer}, row {row}")
@@ -81,7 +79,7 @@ def test_hessian_vector_products(name, way):
         grads = jax.grad(lambda w: _forward(net, way, w, *rest, taps=None)[0])(weights)
         return sum(jnp.vdot(grads[key], along[key]) for key in along)
 
-    got = quick(jax.grad(slope))(weights)
+    got = jax.jit(jax.grad(slope))(weights)
     for key, value in got.items():
         np.testing.assert_allclose(value, arrays[f"hvp.{key}"], **CLOSE["float64"], err_msg=key)
 
@@ -130,4 +128,4 @@ def _results(net: TorchNet, way: str):
         got |= {f"g.w.{key}": grad for key, grad in g_weights.items()} | {"g.x": g_x}
         return got | {f"g.{leaf}0": grad for leaf, grad in g_first.items()}
 
-    return quick(results)
+    return jax.jit(results)
