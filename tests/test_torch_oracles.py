@@ -13,7 +13,6 @@ from rnnlab.engines import ENGINES, scan
 from rnnlab.layers import layers, zero_taps
 from rnnlab.probes import log_norms, step_jacobians
 
-
 CASES = oracles.case_names("torch")
 WAYS = {name: {"engine": engine} for name, engine in ENGINES.items()} | {"chunk": {"engine": scan}}
 CLOSE = {"float64": {"rtol": 1e-8, "atol": 1e-9}, "float32": {"rtol": 1e-3, "atol": 1e-4}}
