@@ -48,7 +48,7 @@ class Config:
     clip: float = cli.flag(100.0, "largest global norm of the summed loss's gradient", low=0.0)
     measurements: int = cli.flag(7, "points in training, even in log steps, at which all norms are kept", low=1)
     examples: int = cli.flag(32, "held-out sequences over which log-norms are averaged", low=1)
-    first_lag: int = cli.flag(5, "first lag of the decay fit", low=0)
+    first_lag: int = cli.flag(0, "first lag of the decay fit; 0 means a twentieth of the length", low=0)
     last_lag: int = cli.flag(0, "last lag of the decay fit; 0 means six tenths of the length", low=0)
     scored: int = cli.flag(50_000, "held-out characters that are scored at the most", low=100)
     text: str = cli.flag("", "a UTF-8 file to train on; by default Python's own reference manual")
@@ -58,7 +58,7 @@ class Config:
     @property
     def lags(self) -> tuple[int, int]:
         """First and last lag of the decay fit."""
-        return self.first_lag, self.last_lag or round(0.6 * self.length)
+        return self.first_lag or self.length // 20, self.last_lag or round(0.6 * self.length)
 
 
 class Inputs(NamedTuple):
@@ -78,7 +78,7 @@ def inputs(config: Config) -> Inputs:
     """The text, checked against the configuration."""
     first, last = config.lags
     if not first < last < config.length:
-        raise InputError(f"last_lag: expected {first} = first_lag < last_lag < length = {config.length}, got {last}")
+        raise InputError(f"last_lag: expected first_lag = {first} < last_lag < length = {config.length}, got {last}")
     if len(set(config.cell)) < len(config.cell):
         raise InputError(f"cell: expected every cell once, got {','.join(config.cell)}")
     source = text.read(config.text) if config.text else text.python_reference()
@@ -358,7 +358,7 @@ def figure(run):
         draw_every_step(bottom, config, curves, bands, columns)
         drawn.suptitle(
             f"Exact gradient norms of character language models, {config.layers} x {config.hidden} units, "
-            f"{seeds_of(config)}, on {data['name']}\n"
+            f"{seeds_of(config)}, on {figures.plain(data['name'])}\n"
             "L: one sequence's loss at its last step (a, b, c), summed over its steps (d)",
             fontsize=9.5,
         )

@@ -40,6 +40,11 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def plain(words: str) -> str:
+    """Words that are not ours, a file's name for one: a dollar in them begins no formula."""
+    return words.replace("$", r"\$")
+
+
 def heading(place: SubFigure, words: str) -> None:
     """A title over all panels of a part of the figure, set left."""
     place.suptitle(words, x=0.01, ha="left", fontsize=9, fontweight="bold")

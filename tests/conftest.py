@@ -4,11 +4,15 @@ Production types (float32, bfloat16, x64 off) are tested in processes of their o
 """
 
 import os
+import signal
 import sys
 
 # Most of the suite's time is compilation of programs that run once: unoptimised code halves it. Set before JAX starts.
 FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ.setdefault("XLA_FLAGS", FAST_COMPILE)
+
+# A shell's background jobs ignore interrupts, and so would every program that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
