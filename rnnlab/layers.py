@@ -41,7 +41,7 @@ def layers(
     *,
     start: Sequence[PyTree] | None = None,
     keep: Bool[Array | np.ndarray, "T ..."] | None = None,
-    lengths: Integer[Array | np.ndarray, "..."] | None = None,
+    lengths: Integer[Array | np.ndarray, "..."] | Sequence[int] | None = None,
     taps: Sequence[PyTree] | None = None,
     join: Join | Sequence[Join] = plain,
     reverse: bool = False,

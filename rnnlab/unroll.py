@@ -4,7 +4,7 @@ Wrappers (`held`, `tapped`) turn a cell into a cell and are written once, for al
 A tap sits inside the hold: outside it, reversed and masked input gets wrong gradients.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -64,7 +64,7 @@ def unroll(
     *,
     start: PyTree = None,
     keep: Bool[Array | np.ndarray, "T ..."] | None = None,
-    lengths: Integer[Array | np.ndarray, "..."] | None = None,
+    lengths: Integer[Array | np.ndarray, "..."] | Sequence[int] | None = None,
     taps: PyTree = None,
     reverse: bool = False,
     engine: Engine = scan,
@@ -126,7 +126,7 @@ def bidirectional(
     *,
     start: Directions = Directions(None, None),
     keep: Bool[Array | np.ndarray, "T ..."] | None = None,
-    lengths: Integer[Array | np.ndarray, "..."] | None = None,
+    lengths: Integer[Array | np.ndarray, "..."] | Sequence[int] | None = None,
     taps: Directions = Directions(None, None),
     engine: Engine = scan,
     chunk: int | None = None,
@@ -178,7 +178,10 @@ def select(keep: Array, new: Array, old: Array) -> Array:
 
 
 def mask(
-    keep: Array | np.ndarray | None, lengths: Array | np.ndarray | None, length: int, batch_shape: tuple[int, ...]
+    keep: Array | np.ndarray | None,
+    lengths: Array | np.ndarray | Sequence[int] | None,
+    length: int,
+    batch_shape: tuple[int, ...],
 ) -> Array | None:
     """[T, *B], True where an input counts; from either form, checked; None where neither is given."""
     if keep is None and lengths is None:
@@ -191,6 +194,7 @@ def mask(
                 f"unroll: expected keep of shape {(length, *batch_shape)} and type bool, got {keep.shape} {keep.dtype}"
             )
         return jnp.asarray(keep)
+    lengths = np.asarray(lengths) if isinstance(lengths, Sequence) else lengths
     if lengths.shape != batch_shape or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
             f"unroll: expected lengths of shape {batch_shape} and an integer type, got {lengths.shape} {lengths.dtype}"

@@ -193,3 +193,9 @@ def test_small_integers_count_to_long_sequences(kind):
     params = cell.init(jax.random.key(0), D, jnp.float64)
     out = unroll(cell, params, xs, lengths=np.array([100, 20], kind))
     assert np.count_nonzero(np.any(np.asarray(out.ys) != 0, axis=-1), axis=0).tolist() == [100, 20]
+
+
+def test_lengths_may_be_a_list(stack):
+    params, xs, *_ = stack
+    given, listed = (layers(STACK, params, xs, lengths=lengths).ys for lengths in (LENGTHS, LENGTHS.tolist()))
+    np.testing.assert_array_equal(given, listed)
