@@ -15,6 +15,7 @@ fewer held-out bits per character than the bigram model (3.35) needs, for every 
 import dataclasses
 import math
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -52,8 +53,8 @@ class Config:
     last_lag: int = cli.flag(0, "last lag of the decay fit; 0 means six tenths of the length", low=0)
     scored: int = cli.flag(50_000, "held-out characters that are scored at the most", low=100)
     text: str = cli.flag("", "a UTF-8 file to train on; by default Python's own reference manual")
-    seeds: int = cli.flag(3, "runs of every cell, each with its own seed", low=1)
-    seed: int = cli.flag(0, "the first seed", low=0)
+    seeds: int = cli.flag(3, "runs of every cell, each with its own seed", low=1, high=1_000_000)
+    seed: int = cli.flag(0, "the first seed", low=0, high=2_000_000_000)
 
     @property
     def lags(self) -> tuple[int, int]:
@@ -77,8 +78,10 @@ class Inputs(NamedTuple):
 def inputs(config: Config) -> Inputs:
     """The text, checked against the configuration."""
     first, last = config.lags
-    if not first < last < config.length:
-        raise InputError(f"last_lag: expected first_lag = {first} < last_lag < length = {config.length}, got {last}")
+    if not first + 2 <= last < config.length:
+        raise InputError(
+            f"last_lag: expected at least 3 lags, first_lag = {first} < last_lag < length = {config.length}, got {last}"
+        )
     if len(set(config.cell)) < len(config.cell):
         raise InputError(f"cell: expected every cell once, got {','.join(config.cell)}")
     source = text.read(config.text) if config.text else text.python_reference()
@@ -189,7 +192,7 @@ def run(config: Config, given: Inputs, run) -> None:
         vocabulary=given.vocabulary.size, held_out=len(given.test), scored=min(config.scored, len(given.test) - 1),
         unigram=grams.unigram, bigram=grams.bigram,
     )  # fmt: skip
-    points = sorted({0, *np.geomspace(1, config.steps, config.measurements).round().astype(int).tolist()})
+    points = sorted({0, config.steps, *np.geomspace(1, config.steps, config.measurements).round().astype(int).tolist()})
     jobs = [(cell, config.seed + n) for cell in config.cell for n in range(config.seeds)]
     with Progress(len(jobs) * config.steps, "gradient_flow") as progress:
         for cell in config.cell:
@@ -200,6 +203,7 @@ def run(config: Config, given: Inputs, run) -> None:
 
 def one_run(config: Config, compiled: Programs, cell: str, seed: int, points: list[int], run, progress) -> None:
     """Trains one cell with one seed; keeps every step's profile of the summed loss, and both losses' at `points`."""
+    began = time.perf_counter()
     state = compiled.init(seed)
     measured, steps = [jax.device_get(compiled.measure(state.params))], []
     for step in range(1, config.steps + 1):
@@ -215,6 +219,7 @@ def one_run(config: Config, compiled: Programs, cell: str, seed: int, points: li
         if step in points:
             measured.append(jax.device_get(compiled.measure(state.params)))
         progress.step(cell=cell, seed=seed, bits=float(bits))
+    run.timing(cell=cell, seed=seed, steps=config.steps, seconds=time.perf_counter() - began)
     _keep(config, cell, seed, points, measured, steps, run)
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     stack = sum(leaf.size for leaf in jax.tree.leaves(state.params.stack))

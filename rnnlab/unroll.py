@@ -157,9 +157,9 @@ def _chunked(segment: Callable, chunk: int, carry: PyTree, inputs: PyTree) -> tu
     run = jax.checkpoint(segment, prevent_cse=False)  # inside a scan nothing can be merged across passes
     pieces = []
     if whole:
-        folded = jax.tree.map(lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), inputs)
+        folded = jax.tree.map(lambda a: a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]), inputs)
         carry, out = lax.scan(run, carry, folded)
-        unfold = lambda tree: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)  # noqa: E731
+        unfold = lambda tree: jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), tree)  # noqa: E731
         pieces.append((unfold((out.ys, out.carries)), out.info))
     if whole < length:
         carry, out = jax.checkpoint(segment)(carry, jax.tree.map(lambda a: a[whole:], inputs))

@@ -56,6 +56,7 @@ def test_it_leaves_rows_arrays_table_and_figure(finished):
     assert arrays["last_mean"].shape == arrays["sum_dh"].shape == arrays["last_dc"].shape == (3, 2, 12)
     assert arrays["train_sum"].shape == (4, 2, 12)
     assert (finished.path / "figure.png").stat().st_size > 20_000 and (finished.path / "figure.pdf").exists()
+    assert len(finished.rows("timings")) == 4
     text = (finished.path / "table.txt").read_text()
     assert all(word in text for word in ("Elman (tanh)", "LSTM, forget bias 1", "unigram", "bigram", "seeds 0 to 1"))
 

@@ -70,7 +70,12 @@ def gradient_norms(
         stack, stack_params = (cells,), (params,)
 
     def losses(params: PyTree, taps: PyTree) -> Array:
-        return loss(layers(stack, params, xs, taps=taps, **how).ys)
+        found = loss(layers(stack, params, xs, taps=taps, **how).ys)
+        if found.shape != batch_shape:
+            raise ValueError(
+                f"gradient_norms: expected each example's own loss, of shape {batch_shape}, got shape {found.shape}"
+            )
+        return found
 
     one = stack[0].forward if isinstance(stack[0], Directions) else stack[0]
     batch_shape = xs.shape[1 : xs.ndim - one.input_rank]
