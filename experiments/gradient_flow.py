@@ -276,7 +276,8 @@ def table(run) -> str:
             report.table(header, lines),
             "",
             f"bits/char on held-out text: unigram {data['unigram']:.2f}, bigram {data['bigram']:.2f}, "
-            f"counted on the training part ({data['scored']:,} of {data['held_out']:,} held-out characters scored).",
+            f"counted on the training part ({data['scored']:,} of {data['held_out']:,} held-out characters; the models "
+            "read them as up to 64 rows, each from a zero state, and leave out fewer than 64).",
             f"data: {data['data']} text, {data['name']}, {data['characters']:,} characters, V={data['vocabulary']}; "
             "the last tenth held out.",
             f"gamma, half-life (steps), R^2: fit of ln ||dL/dcarry_t||, L the loss of the last step, at lags {first} "

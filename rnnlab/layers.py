@@ -56,6 +56,7 @@ def layers(
 
     ys are the last layer's; carries, last and info are tuples, one entry a layer.
     """
+    _check_stack("layers", cells)
     depth = len(cells)
     joins = tuple(join) if isinstance(join, Sequence) else (join,) * depth
     start = (None,) * depth if start is None else start
@@ -87,6 +88,7 @@ def init_layers(
     cells: Sequence[Cell | Directions], key: Key[Array, ""], dim: int, dtype=jnp.float32
 ) -> tuple[PyTree, ...]:
     """Parameters of every layer of a stack whose first layer reads inputs of D = dim features."""
+    _check_stack("init_layers", cells)
     params = []
     for cell, layer_key in zip(cells, jax.random.split(key, len(cells)), strict=True):
         directions = cell if isinstance(cell, Directions) else (cell,)
@@ -106,6 +108,13 @@ def zero_taps(
         return jax.tree.map(lambda c: jnp.zeros((length, *c.shape), c.dtype), carry)
     taps = [zero_taps(cell, p, length, batch_shape) for cell, p in zip(cells, params, strict=True)]
     return Directions(*taps) if isinstance(cells, Directions) else tuple(taps)
+
+
+def _check_stack(name: str, cells: Sequence[Cell | Directions]) -> None:
+    """A cell and a pair of directions are tuples themselves, and would pass for stacks of something."""
+    if isinstance(cells, Cell | Directions) or len(cells) == 0:
+        given = type(cells).__name__ if len(cells) else "an empty one"
+        raise TypeError(f"{name}: expected a sequence of cells, one a layer, got {given}; write (cell,) for one layer")
 
 
 def _batch_shape(cell: Cell | Directions, xs: Array) -> tuple[int, ...]:

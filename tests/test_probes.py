@@ -297,3 +297,10 @@ def test_fit_decay_under_jit_and_vmap():
     fit = lambda rows: probes.fit_decay(rows, 1, 15)  # noqa: E731
     for other in (jax.jit(fit)(logs), jax.vmap(fit)(logs)):
         jax.tree.map(lambda have, want: np.testing.assert_allclose(have, want, rtol=1e-12), other, plain)
+
+
+def test_a_loss_that_is_not_each_examples_own_is_refused():
+    cell = CELLS["elman"](3)
+    params, xs = cell.init(jax.random.key(0), 2, jnp.float64), jax.random.normal(jax.random.key(1), (4, 5, 2))
+    with pytest.raises(ValueError, match="each example's own loss"):
+        probes.gradient_norms(cell, params, xs, loss=lambda ys: ys[-1].mean())

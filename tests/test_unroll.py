@@ -199,3 +199,11 @@ def test_lengths_may_be_a_list(stack):
     params, xs, *_ = stack
     given, listed = (layers(STACK, params, xs, lengths=lengths).ys for lengths in (LENGTHS, LENGTHS.tolist()))
     np.testing.assert_array_equal(given, listed)
+
+
+@pytest.mark.parametrize("cells", [Directions(gru(5), gru(5)), ()], ids=["directions", "empty"])
+def test_what_is_no_stack_is_refused(cells):
+    with pytest.raises(TypeError, match="expected a sequence of cells"):
+        init_layers(cells, jax.random.key(0), D)
+    with pytest.raises(TypeError, match="expected a sequence of cells"):
+        layers(cells, (), jnp.ones((T, B, D)))
