@@ -17,6 +17,26 @@ def identity(params: PyTree) -> PyTree:
     return params
 
 
+class Local(NamedTuple):
+    """A step and its hand-written derivative, for the engine `fused`.
+
+    forward:    (weights, carry, z) -> (carry, factors)     the step, and what its derivative needs
+    backward:   (transposed, factors, dcarry) -> (dcarry, kept)
+                the adjoint of one step: from dL/dcarry_t to dL/dcarry_{t-1} by way of this step, and what
+                `deferred` needs of it
+    deferred:   (weights, inputs [T ...], carries [T ...], factors [T ...], kept [T ...]) -> (dweights, dinputs)
+                the other gradients, the drive's among them, of all steps at once: that of a matrix is one large
+                product and not T small ones. `carries` are those before each step
+    transposed: weights -> transposed                       once a sequence: a product with a transpose in every step
+                costs up to twice as much on a CPU
+    """
+
+    forward: Callable[..., tuple[PyTree, PyTree]]
+    backward: Callable[..., tuple[PyTree, PyTree]]
+    deferred: Callable[..., tuple[PyTree, PyTree]]
+    transposed: Callable[..., PyTree]
+
+
 class Cell(NamedTuple):
     """A recurrent cell: pure functions that close over hyper-parameters and event shapes.
 
@@ -27,6 +47,7 @@ class Cell(NamedTuple):
     read:    (weights, carry, xs) -> ys [*B H]          looks at the carry and x only: parallel over time
     prepare: params -> weights                          once a sequence: matrix exponentials, casts
     input_rank:                                         axes of one input: 1 for [D], 3 for an image
+    local:                                              the step with its hand-written derivative, or None
 
     A carry is an array or a NamedTuple of arrays `[*B, *event]`; a complex state is held as two real
     leaves. Every function takes any number of leading axes, so none of them mentions a batch. The step also runs
@@ -40,6 +61,7 @@ class Cell(NamedTuple):
     read: Callable[..., PyTree]
     prepare: Callable[..., PyTree] = identity
     input_rank: int = 1
+    local: Local | None = None
 
 
 class Directions(NamedTuple):
@@ -51,10 +73,12 @@ class Directions(NamedTuple):
 
 @runtime_checkable
 class Engine(Protocol):
-    """How the steps are evaluated: every carry [T, *B, *event] from the first one and the drives [T, ...].
+    """How the steps are evaluated: every carry [T, *B, *event] from the first one and the inputs [T, ...].
+
+    The engine drives the cell itself, for all steps at once or a few at a time: only it knows what that costs.
 
     `info` is whatever the engine has to say of its work (iterations, residual); `()` when nothing.
     An engine knows no mask, tap, model or task: wrappers have been applied to the cell before.
     """
 
-    def __call__(self, cell: Cell, weights: PyTree, carry: PyTree, zs: PyTree) -> tuple[PyTree, PyTree]: ...
+    def __call__(self, cell: Cell, weights: PyTree, carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]: ...

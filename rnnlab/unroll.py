@@ -10,10 +10,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Integer, Shaped
 
-from rnnlab.engines import scan
+from rnnlab.engines import default
+from rnnlab.engines.pieces import in_pieces
 from rnnlab.types import Cell, Directions, Engine, PyTree
 
 
@@ -31,7 +31,7 @@ class Unrolled(NamedTuple):
     info: PyTree
 
 
-# Wrappers: Cell -> Cell. Each takes its own per-step input beside z.
+# Wrappers: Cell -> Cell. Each takes its own per-step input beside the cell's.
 
 
 def tapped(cell: Cell) -> Cell:
@@ -41,7 +41,22 @@ def tapped(cell: Cell) -> Cell:
         z, tap = z
         return jax.tree.map(jnp.add, cell.step(weights, carry, z), tap)
 
-    return cell._replace(step=step)
+    def forward(weights: PyTree, carry: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
+        z, tap = z
+        carry, factors = cell.local.forward(weights, carry, z)
+        return jax.tree.map(jnp.add, carry, tap), factors
+
+    def backward(weights: PyTree, factors: PyTree, dcarry: PyTree) -> tuple[PyTree, tuple]:
+        before, kept = cell.local.backward(weights, factors, dcarry)
+        return before, (kept, dcarry)
+
+    def deferred(weights: PyTree, inputs: tuple, carries: PyTree, factors: PyTree, kept: tuple) -> tuple[PyTree, tuple]:
+        kept, dtaps = kept
+        dweights, dinputs = cell.local.deferred(weights, inputs[0], carries, factors, kept)
+        return dweights, (dinputs, dtaps)
+
+    local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
+    return cell._replace(drive=_beside(cell), step=step, local=local)
 
 
 def held(cell: Cell) -> Cell:
@@ -49,9 +64,34 @@ def held(cell: Cell) -> Cell:
 
     def step(weights: PyTree, carry: PyTree, z: tuple) -> PyTree:
         z, keep = z
-        return jax.tree.map(lambda new, old: select(keep, new, old), cell.step(weights, carry, z), carry)
+        return hold(keep, cell.step(weights, carry, z), carry)
 
-    return cell._replace(step=step)
+    def forward(weights: PyTree, carry: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
+        z, keep = z
+        new, factors = cell.local.forward(weights, carry, z)
+        return hold(keep, new, carry), (factors, keep)
+
+    def backward(weights: PyTree, factors: tuple, dcarry: PyTree) -> tuple[PyTree, PyTree]:
+        factors, keep = factors
+        none = jax.tree.map(jnp.zeros_like, dcarry)
+        through, kept = cell.local.backward(weights, factors, hold(keep, dcarry, none))
+        return jax.tree.map(jnp.add, through, hold(keep, none, dcarry)), kept
+
+    def deferred(weights: PyTree, inputs: tuple, carries: PyTree, factors: tuple, kept: PyTree) -> tuple[PyTree, tuple]:
+        inputs, keep = inputs
+        dweights, dinputs = cell.local.deferred(weights, inputs, carries, factors[0], kept)
+        return dweights, (dinputs, np.zeros(keep.shape, jax.dtypes.float0))
+
+    def hold(keep: Array, new: PyTree, old: PyTree) -> PyTree:
+        return jax.tree.map(lambda new, old: select(keep, new, old), new, old)
+
+    local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
+    return cell._replace(drive=_beside(cell), step=step, local=local)
+
+
+def _beside(cell: Cell) -> Callable:
+    """The drive of a wrapped cell: what the wrapper wants at each step goes past the cell's own drive."""
+    return lambda weights, inputs: (cell.drive(weights, inputs[0]), inputs[1])
 
 
 # Over time.
@@ -67,7 +107,7 @@ def unroll(
     lengths: Integer[Array | np.ndarray, "..."] | Sequence[int] | None = None,
     taps: PyTree = None,
     reverse: bool = False,
-    engine: Engine = scan,
+    engine: Engine | None = None,
     chunk: int | None = None,
 ) -> Unrolled:
     """One cell over xs [T, *B, D]; exact for every row, however long.
@@ -79,7 +119,8 @@ def unroll(
     taps:    zeros like the carries, from `zero_taps`: the gradient with respect to them is dL/dcarry_t, the
              total derivative, at every step (0 at padding).
     reverse: from the last step to the first; outputs stay where their inputs are.
-    engine:  how steps are evaluated, one of `rnnlab.engines`.
+    engine:  how steps are evaluated, one of `rnnlab.engines`; by default `fused` for a cell with local derivatives,
+             which has no forward mode (under jvp or jacfwd give `scan`), and `scan` for any other.
     chunk:   steps that are recomputed together in the backward pass. Drive, engine and read of one chunk
              live in memory at a time, so that T=100,000 fits, for one more forward pass; and where only `last`
              is used, the carries of one chunk are all that is ever kept.
@@ -87,6 +128,7 @@ def unroll(
     Raises ValueError or TypeError for shapes, types or lengths that do not fit. Lengths that are traced
     by jit cannot be looked at, and are not.
     """
+    engine = engine or default(cell)
     xs = jnp.asarray(xs)
     _check_inputs(cell, params, xs)
     batch_shape = xs.shape[1 : xs.ndim - cell.input_rank]
@@ -99,23 +141,22 @@ def unroll(
     if keep is not None:
         xs = select(keep, xs, jnp.zeros_like(xs))
 
-    def segment(carry: PyTree, inputs: tuple) -> tuple[PyTree, Unrolled]:
+    def segment(carry: PyTree, inputs: tuple) -> Unrolled:
         xs, taps, keep = inputs
-        wrapped, zs = cell, cell.drive(weights, xs)
+        wrapped, given = cell, xs
         if taps is not None:
-            wrapped, zs = tapped(wrapped), (zs, taps)
+            wrapped, given = tapped(wrapped), (given, taps)
         if keep is not None:
-            wrapped, zs = held(wrapped), (zs, keep)
-        carries, info = engine(wrapped, weights, carry, zs)
+            wrapped, given = held(wrapped), (given, keep)
+        carries, info = engine(wrapped, weights, carry, given)
         ys = cell.read(weights, carries, xs)
         if keep is not None:
             ys = select(keep, ys, jnp.zeros_like(ys))
-        last = jax.tree.map(lambda c: c[-1], carries)
-        return last, Unrolled(ys, carries, last, info)
+        return Unrolled(ys, carries, jax.tree.map(lambda c: c[-1], carries), info)
 
     flip = _flipped if reverse else lambda tree: tree
     inputs = flip((xs, taps, keep))
-    _, out = segment(start, inputs) if chunk is None else _chunked(segment, chunk, start, inputs)
+    out = segment(start, inputs) if chunk is None else _chunked(segment, chunk, start, inputs)
     return out._replace(ys=flip(out.ys), carries=flip(out.carries))
 
 
@@ -128,7 +169,7 @@ def bidirectional(
     keep: Bool[Array | np.ndarray, "T ..."] | None = None,
     lengths: Integer[Array | np.ndarray, "..."] | Sequence[int] | None = None,
     taps: Directions = Directions(None, None),
-    engine: Engine = scan,
+    engine: Engine | None = None,
     chunk: int | None = None,
 ) -> Unrolled:
     """One cell forward and one backward over the same xs (Schuster & Paliwal 1997): ys [T, *B, H + H'].
@@ -148,24 +189,18 @@ def bidirectional(
 # Inside.
 
 
-def _chunked(segment: Callable, chunk: int, carry: PyTree, inputs: PyTree) -> tuple[PyTree, Unrolled]:
+def _chunked(segment: Callable, chunk: int, carry: PyTree, inputs: PyTree) -> Unrolled:
     """`segment` over pieces of `chunk` steps, each recomputed in the backward pass; a shorter piece ends it."""
-    length = jax.tree.leaves(inputs)[0].shape[0]
     if chunk < 1:
         raise ValueError(f"unroll: expected chunk >= 1, got {chunk}")
-    whole = length - length % chunk
-    run = jax.checkpoint(segment, prevent_cse=False)  # inside a scan nothing can be merged across passes
-    pieces = []
-    if whole:
-        folded = jax.tree.map(lambda a: a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]), inputs)
-        carry, out = lax.scan(run, carry, folded)
-        unfold = lambda tree: jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), tree)  # noqa: E731
-        pieces.append((unfold((out.ys, out.carries)), out.info))
-    if whole < length:
-        carry, out = jax.checkpoint(segment)(carry, jax.tree.map(lambda a: a[whole:], inputs))
-        pieces.append(((out.ys, out.carries), jax.tree.map(lambda a: jnp.asarray(a)[None], out.info)))
-    (ys, carries), info = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
-    return carry, Unrolled(ys, carries, carry, info)
+
+    def piece(carry: PyTree, inputs: PyTree) -> tuple[PyTree, tuple, PyTree]:
+        out = segment(carry, inputs)
+        return out.last, (out.ys, out.carries), out.info
+
+    run = jax.checkpoint(piece, prevent_cse=False)  # inside a scan nothing can be merged across passes
+    last, (ys, carries), info = in_pieces(run, chunk, carry, inputs, rest=jax.checkpoint(piece))
+    return Unrolled(ys, carries, last, info)
 
 
 def _flipped(tree: PyTree) -> PyTree:

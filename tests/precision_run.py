@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnlab.cells import CELLS
+from rnnlab.engines import scan
 from rnnlab.unroll import unroll
 
 T, B, D, H = 6, 3, 3, 5
@@ -30,21 +31,23 @@ def measured(cell, dtype):
     xs, along = (jax.random.normal(jax.random.key(k), (T, B, D), dtype) for k in (7, 11))
     ys_weights = jax.random.normal(jax.random.key(13), (T, B, H), dtype)
 
-    def loss(params, xs):
-        out = unroll(cell, params, xs, lengths=LENGTHS)
+    def loss(params, xs, engine=None):
+        out = unroll(cell, params, xs, lengths=LENGTHS, engine=engine)
         return (ys_weights * out.ys).sum(), out
 
     @jax.jit
     def results(params, xs):
         (_, out), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, xs)
         value = lambda xs: loss(params, xs)[0]  # noqa: E731
-        slope = jax.jvp(value, (xs,), (along,))[1]
+        slope = jax.jvp(lambda xs: loss(params, xs, scan)[0], (xs,), (along,))[1]
+        plain = jax.grad(lambda params: loss(params, xs, scan)[0])(params)
         curvature = jax.grad(lambda xs: (along * jax.grad(value)(xs)).sum())(xs)
         single = lambda row, length: unroll(cell, params, row, lengths=length).ys  # noqa: E731
         rows = jax.vmap(single, in_axes=(1, 0), out_axes=1)(xs, jnp.asarray(LENGTHS))
         return {
             "ys": out.ys, "carries": out.carries, "last": out.last, "rows": rows,
-            "grad_params": grads[0], "grad_xs": grads[1], "slope": slope, "curvature": curvature,
+            "grad_params": grads[0], "plain_grad_params": plain, "grad_xs": grads[1],
+            "slope": slope, "curvature": curvature,
         }  # fmt: skip
 
     inputs = {"params": params, "xs": xs, "along": along, "ys_weights": ys_weights}

@@ -15,6 +15,7 @@ import reference
 from jax.flatten_util import ravel_pytree
 
 from rnnlab.cells import CELLS
+from rnnlab.engines import default, fused, scan
 from rnnlab.layers import zero_taps
 from rnnlab.probes import step_jacobians
 from rnnlab.types import PyTree
@@ -23,16 +24,15 @@ from rnnlab.unroll import unroll
 T, B, D, H = 6, 4, 3, 5
 LENGTHS = {"full": np.full(B, T), "masked": np.array([T, 0, 3, 5], np.int64)}
 CHUNK = {"full": 3, "masked": 4}  # two whole chunks; one and a shorter piece
-VARIANTS = [
-    (way, mask, reverse) for way in ("scan", "chunk") for mask in ("full", "masked") for reverse in (False, True)
-]
+WAYS = {"scan": scan, "chunk": scan, "fused": fused, "fused_chunk": fused}
+VARIANTS = [(way, mask, reverse) for way in WAYS for mask in ("full", "masked") for reverse in (False, True)]
 NAMES = [f"{way}-{mask}-{'reverse' if reverse else 'forward'}" for way, mask, reverse in VARIANTS]
 
 pytestmark = pytest.mark.parametrize("name", CELLS)
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=NAMES)
-each_scan = pytest.mark.parametrize("variant", VARIANTS[:4], ids=NAMES[:4])
+each_pass = pytest.mark.parametrize("variant", VARIANTS[:4], ids=NAMES[:4])  # of the reference engine
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-FORWARD, REVERSE = ("scan", "masked", False), ("scan", "masked", True)
+FORWARD = ("scan", "masked", False)
 STEP = 1e-5  # of central differences
 close = partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
 
@@ -78,7 +78,7 @@ def loss_of(weights, out):
 
 def run(cell, variant, point, lengths):
     way, mask, reverse = variant
-    how = {"chunk": CHUNK[mask]} if way == "chunk" else {}
+    how = {"engine": WAYS[way]} | ({"chunk": CHUNK[mask]} if "chunk" in way else {})
     how |= {"lengths": lengths} if mask == "masked" else {}
     return unroll(cell, point.params, point.xs, start=point.start, taps=point.taps, reverse=reverse, **how)
 
@@ -111,9 +111,23 @@ def compiled(name):
 
             return jax.value_and_grad(loss, has_aux=True)(point)
 
-        return {label: graded(variant) for label, variant in zip(NAMES, VARIANTS, strict=True)}
+        return {label(variant): graded(variant) for variant in variants(name)}
 
     return jax.jit(everything)
+
+
+def variants(name):
+    """Those that the cell takes part in: `fused` is for cells with local derivatives."""
+    return [one for one in VARIANTS if WAYS[one[0]] is scan or case(name)[0].local is not None]
+
+
+def refused(name, variant):
+    """Whether the variant is not for this cell; then the engine must say so."""
+    if variant in variants(name):
+        return False
+    with pytest.raises(TypeError, match=r"^fused: expected a cell with local derivatives, .*engine=scan"):
+        run(case(name)[0], variant, case(name)[1], LENGTHS["masked"])
+    return True
 
 
 def results(name, point, weights=None):
@@ -126,6 +140,12 @@ def at_case(name):
     return results(name, case(name)[1])
 
 
+def default_way(name):
+    """Reversed and masked, by the engine that `unroll` takes when none is named."""
+    way = next(way for way, engine in WAYS.items() if engine is default(case(name)[0]))
+    return (way, "masked", True)
+
+
 def label(variant):
     return NAMES[VARIANTS.index(variant)]
 
@@ -136,6 +156,8 @@ def all_close(got, expected, **tolerance):
 
 @each_variant
 def test_outputs_are_those_of_the_numpy_loop(name, variant):
+    if refused(name, variant):
+        return
     _, point, _ = case(name)
     (_, (ys, carries, last)), _ = at_case(name)[label(variant)]
     lengths = LENGTHS[variant[1]]
@@ -152,6 +174,8 @@ def test_outputs_are_those_of_the_numpy_loop(name, variant):
 
 @each_variant
 def test_gradients_are_those_of_a_python_loop(name, variant):
+    if refused(name, variant):
+        return
     _, mask, reverse = variant
     _, grads = at_case(name)[label(variant)]
     all_close(grads, looped_gradients(name, mask, reverse))
@@ -186,7 +210,7 @@ def moved(point, by, along):
     return jax.tree.map(lambda p, d: p + by * d, point, along)
 
 
-@each_scan
+@each_pass
 def test_gradients_are_the_slopes_of_the_numpy_loop(name, variant):
     _, point, weights = case(name)
     _, grads = at_case(name)[label(variant)]
@@ -206,10 +230,10 @@ def test_padding_may_hold_anything(name):
     spoilt = point.xs.copy()
     spoilt[padding] = np.resize([np.nan, np.inf, -np.inf], (padding.sum(), D))
     clean, got = at_case(name), results(name, point._replace(xs=spoilt))
-    for label in NAMES:
-        if "masked" in label:
-            jax.tree.map(np.testing.assert_array_equal, got[label], clean[label])
-            assert not got[label][1].xs[padding].any()
+    for variant in clean:
+        if "masked" in variant:
+            jax.tree.map(np.testing.assert_array_equal, got[variant], clean[variant])
+            assert not got[variant][1].xs[padding].any()
 
 
 @each_direction
@@ -263,7 +287,7 @@ def test_the_past_and_nothing_but_the_past(name):
     @jax.jit
     def jacobians(xs):
         ys = lambda xs, back: unroll(cell, point.params, xs, reverse=back).ys  # noqa: E731
-        return {back: jax.jacfwd(partial(ys, back=back))(xs) for back in (False, True)}
+        return {back: jax.jacrev(partial(ys, back=back))(xs) for back in (False, True)}
 
     for reverse, jacobian in jacobians(point.xs[:, 0]).items():
         depends = np.abs(jacobian).sum((1, 3))  # [t, s]
@@ -298,9 +322,10 @@ def transformed(name):
     """Under vmap, jvp and a second grad, the last two along `direction`, in one compilation."""
     cell, point, weights = case(name)
     lengths, along = LENGTHS["masked"], direction(name)
+    own = default_way(name)
 
     def over_rows(point):
-        row = lambda point, length: tuple(run(cell, REVERSE, point, length)[:3])  # noqa: E731
+        row = lambda point, length: tuple(run(cell, own, point, length)[:3])  # noqa: E731
         axes = Point(None, 1, 0, 1)
         out = jax.vmap(row, in_axes=(axes, 0), out_axes=(1, 1, 0))(point, jnp.asarray(lengths))
         return loss_of(weights, out), out
@@ -309,18 +334,19 @@ def transformed(name):
         return loss_of(weights, run(cell, variant, point, lengths))
 
     def everything(point):
-        slope = lambda point: dot(jax.grad(partial(loss, REVERSE))(point), along)  # noqa: E731
+        slope = lambda point: dot(jax.grad(partial(loss, own))(point), along)  # noqa: E731
         return {
             "vmap": jax.value_and_grad(over_rows, has_aux=True)(point),
             "jvp": jax.jvp(partial(loss, FORWARD), (point,), (along,))[1],
             "hvp": jax.grad(slope)(point),
+            "jvp of grad": jax.jvp(jax.grad(partial(loss, own)), (point,), (along,))[1],
         }
 
     return jax.tree.map(np.asarray, jax.jit(everything)(point))
 
 
 def test_vmap_over_sequences_is_the_batch(name):
-    all_close(transformed(name)["vmap"], at_case(name)[label(REVERSE)])
+    all_close(transformed(name)["vmap"], at_case(name)[label(default_way(name))])
 
 
 def test_forward_mode_agrees_with_the_gradient(name):
@@ -328,12 +354,52 @@ def test_forward_mode_agrees_with_the_gradient(name):
     np.testing.assert_allclose(transformed(name)["jvp"], slope, rtol=1e-10)
 
 
-def test_second_gradients_are_differences_of_gradients(name):
+@pytest.mark.parametrize("how", ["hvp", "jvp of grad"])
+def test_second_gradients_are_differences_of_gradients(name, how):
     point, along = case(name)[1], direction(name)
-    got = ravel_pytree(transformed(name)["hvp"])[0]
-    sides = (results(name, moved(point, by, along))[label(REVERSE)][1] for by in (STEP, -STEP))
+    got = ravel_pytree(transformed(name)[how])[0]
+    sides = (results(name, moved(point, by, along))[label(default_way(name))][1] for by in (STEP, -STEP))
     ahead, behind = (ravel_pytree(grads)[0] for grads in sides)
     np.testing.assert_allclose(got, (ahead - behind) / (2 * STEP), rtol=1e-6, atol=1e-6 * np.abs(got).max())
+
+
+def test_default_engine(name):
+    cell, point, _ = case(name)
+    assert default(cell) is (scan if cell.local is None else fused)
+    jaxpr = str(jax.make_jaxpr(lambda xs: unroll(cell, point.params, xs).ys)(point.xs))
+    assert ("custom_vjp" in jaxpr) == (cell.local is not None)
+
+
+def test_forward_mode_of_fused_names_the_engine_to_use(name):
+    cell, point, _ = case(name)
+    outputs = lambda xs: unroll(cell, point.params, xs).ys  # noqa: E731
+    point = jax.tree.map(jnp.asarray, point)
+    if cell.local is None:
+        jax.jvp(outputs, (point.xs,), (point.xs,))
+    else:
+        with pytest.raises(TypeError, match=r"^fused: .*forward mode.*use engine=scan"):
+            jax.jvp(outputs, (point.xs,), (point.xs,))
+
+
+def test_local_derivatives_are_those_of_the_step(name):
+    """Each part of `local` by itself, against autodiff of drive and step, at a random step and cotangent."""
+    cell, point, _ = case(name)
+    if cell.local is None:
+        return
+    point = jax.tree.map(jnp.asarray, point)
+    weights, first, x = cell.prepare(point.params), point.start, point.xs[0]
+
+    def step(weights, carry, x):
+        return cell.step(weights, carry, cell.drive(weights, x))
+
+    expected, pull = jax.vjp(step, weights, first, x)
+    carry, factors = cell.local.forward(weights, first, cell.drive(weights, x))
+    all_close(carry, expected)
+    dcarry = jax.tree.map(lambda leaf: jnp.asarray(np.random.default_rng(1).normal(size=leaf.shape)), expected)
+    before, kept = cell.local.backward(cell.local.transposed(weights), factors, dcarry)
+    of_one_step = jax.tree.map(lambda a: a[None], (x, first, factors, kept))
+    dweights, dx = cell.local.deferred(weights, *of_one_step)
+    all_close((dweights, before, dx[0]), pull(dcarry))
 
 
 def test_numbers_of_parameters_and_shapes_of_carries(name):

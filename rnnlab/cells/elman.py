@@ -1,6 +1,7 @@
 """The simple recurrent network."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
-from rnnlab.types import Cell
+from rnnlab.cells.products import outers, product
+from rnnlab.types import Cell, Local
 
 
 class ElmanParams(NamedTuple):
@@ -25,6 +27,7 @@ class ElmanCarry(NamedTuple):
     h: Float[Array, "*B H"]
 
 
+@cache  # the same arguments give the same cell, so that a stack knows its layers alike
 def elman(
     hidden: int,
     *,
@@ -52,12 +55,33 @@ def elman(
         return ElmanCarry(h=jnp.zeros((*batch_shape, hidden), weights.U.dtype))
 
     def drive(weights: ElmanParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
-        return xs @ weights.W + weights.b
+        return product(xs, weights.W)
 
     def step(weights: ElmanParams, carry: ElmanCarry, z: Float[Array, "*B H"]) -> ElmanCarry:
-        return ElmanCarry(h=activation(z + carry.h @ weights.U))
+        return ElmanCarry(h=activation(z + carry.h @ weights.U + weights.b))
 
     def read(weights: ElmanParams, carry: ElmanCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
         return carry.h
 
-    return Cell(init, start, drive, step, read)
+    def forward(weights: ElmanParams, carry: ElmanCarry, z: Float[Array, "*B H"]) -> tuple[ElmanCarry, Array]:
+        carry = step(weights, carry, z)
+        return carry, carry.h
+
+    def backward(transposed: ElmanParams, h: Array, dcarry: ElmanCarry) -> tuple[ElmanCarry, Array]:
+        da = dcarry.h * SLOPES[activation](h)
+        return ElmanCarry(da @ transposed.U), da
+
+    local = Local(forward, backward, _deferred, _transposed) if activation in SLOPES else None
+    return Cell(init, start, drive, step, read, local=local)
+
+
+# The derivative of an activation, from its value. Another function may not even be elementwise: it has no `local`.
+SLOPES = {jnp.tanh: lambda h: 1 - h * h, jax.nn.relu: lambda h: (h > 0).astype(h.dtype)}
+
+
+def _deferred(weights: ElmanParams, xs: Array, carries: ElmanCarry, hs: Array, da: Array):
+    return ElmanParams(*outers(da, xs, carries.h)), product(da, weights.W.T)
+
+
+def _transposed(weights: ElmanParams) -> ElmanParams:
+    return weights._replace(U=weights.U.T)

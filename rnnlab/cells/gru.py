@@ -1,5 +1,6 @@
 """Gated recurrent units, in both published forms."""
 
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
-from rnnlab.types import Cell
+from rnnlab.cells.products import outers, product
+from rnnlab.types import Cell, Local
 
 
 class GRUParams(NamedTuple):
@@ -25,6 +27,7 @@ class GRUCarry(NamedTuple):
     h: Float[Array, "*B H"]
 
 
+@cache  # the same arguments give the same cell, so that a stack knows its layers alike
 def gru(
     hidden: int,
     *,
@@ -44,15 +47,55 @@ def gru(
     """
 
     def step(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"]) -> GRUCarry:
-        zr, zz, zn = jnp.split(z, 3, axis=-1)
+        zr, zz, zn = jnp.split(z + weights.b, 3, axis=-1)
         ur, uz, un = jnp.split(carry.h @ weights.U, 3, axis=-1)
         reset, update = jax.nn.sigmoid(zr + ur), jax.nn.sigmoid(zz + uz)
         return _mixed(carry, update, jnp.tanh(zn + reset * (un + weights.bn)))
 
     init = _init(hidden, update_bias, kernel, recurrent, bias, inner_bias=bias)
-    return Cell(init, _start(hidden), _drive, step, _read)
+    return Cell(init, _start(hidden), _drive, step, _read, local=Local(_forward, _backward, _deferred, _transposed))
 
 
+class _Factors(NamedTuple):
+    """gates: dh_t/d(r, z, h_{t-1} U_n). candidate: dh_t/d(x_t W_n). update: dh_t/dh_{t-1} but for the gates."""
+
+    gates: Float[Array, "... G"]
+    candidate: Float[Array, "... H"]
+    update: Float[Array, "... H"]
+
+
+def _forward(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"]) -> tuple[GRUCarry, _Factors]:
+    # Both gates at once and then split: XLA makes one fast loop of it, and slow strided ones of the other order.
+    u, two = carry.h @ weights.U, 2 * carry.h.shape[-1]
+    s = jax.nn.sigmoid(z[..., :two] + u[..., :two] + weights.b[:two])
+    (reset, update), (dreset, dupdate) = jnp.split(s, 2, axis=-1), jnp.split(s - s * s, 2, axis=-1)
+    inner = u[..., two:] + weights.bn
+    n = jnp.tanh(z[..., two:] + weights.b[two:] + reset * inner)
+    slope = (1 - update) * (1 - n * n)
+    gates = jnp.concatenate([slope * inner * dreset, (carry.h - n) * dupdate, slope * reset], axis=-1)
+    return _mixed(carry, update, n), _Factors(gates, slope, update)
+
+
+def _backward(transposed: GRUParams, factors: _Factors, dcarry: GRUCarry) -> tuple[GRUCarry, tuple]:
+    dh = dcarry.h
+    du = jnp.concatenate([dh, dh, dh], axis=-1) * factors.gates
+    return GRUCarry(du @ transposed.U + dh * factors.update), (du, dh * factors.candidate)
+
+
+def _deferred(weights: GRUParams, xs: Array, carries: GRUCarry, factors: _Factors, kept: tuple):
+    du, dn = kept
+    two = 2 * dn.shape[-1]
+    dz = jnp.concatenate([du[..., :two], dn], axis=-1)  # the candidate's input is outside the reset
+    dW, db = outers(dz, xs)
+    dU, db_inner = outers(du, carries.h)
+    return GRUParams(dW, dU, db, db_inner[two:]), product(dz, weights.W.T)
+
+
+def _transposed(weights: GRUParams) -> GRUParams:
+    return weights._replace(U=weights.U.T)
+
+
+@cache  # the same arguments give the same cell, so that a stack knows its layers alike
 def gru_before(
     hidden: int,
     *,
@@ -70,6 +113,7 @@ def gru_before(
 
     def step(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"]) -> GRUCarry:
         Ug, Un = weights.U[:, : 2 * hidden], weights.U[:, 2 * hidden :]
+        z = z + weights.b
         zg, zn = z[..., : 2 * hidden], z[..., 2 * hidden :]
         reset, update = jnp.split(jax.nn.sigmoid(zg + carry.h @ Ug), 2, axis=-1)
         return _mixed(carry, update, jnp.tanh(zn + (reset * carry.h) @ Un))
@@ -100,7 +144,7 @@ def _start(hidden):
 
 
 def _drive(weights: GRUParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
-    return xs @ weights.W + weights.b
+    return product(xs, weights.W)
 
 
 def _read(weights: GRUParams, carry: GRUCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:

@@ -1,5 +1,6 @@
 """Long short-term memory."""
 
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
-from rnnlab.types import Cell
+from rnnlab.cells.products import outers, product
+from rnnlab.types import Cell, Local
 
 
 class LSTMParams(NamedTuple):
@@ -26,6 +28,7 @@ class LSTMCarry(NamedTuple):
     c: Float[Array, "*B H"]
 
 
+@cache  # the same arguments give the same cell, so that a stack knows its layers alike
 def lstm(
     hidden: int,
     *,
@@ -65,15 +68,60 @@ def lstm(
         return LSTMCarry(h=jnp.zeros((*batch_shape, width), dtype), c=jnp.zeros((*batch_shape, hidden), dtype))
 
     def drive(weights: LSTMParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
-        return xs @ weights.W + weights.b
+        return product(xs, weights.W)
 
     def step(weights: LSTMParams, carry: LSTMCarry, z: Float[Array, "*B G"]) -> LSTMCarry:
-        i, f, g, o = jnp.split(z + carry.h @ weights.U, 4, axis=-1)
+        i, f, g, o = jnp.split(z + carry.h @ weights.U + weights.b, 4, axis=-1)
         c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return LSTMCarry(h=h if weights.R is None else h @ weights.R, c=c)
+        return LSTMCarry(_project(weights.R, jax.nn.sigmoid(o) * jnp.tanh(c)), c)
 
     def read(weights: LSTMParams, carry: LSTMCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B P"]:
         return carry.h
 
-    return Cell(init, start, drive, step, read)
+    return Cell(init, start, drive, step, read, local=Local(_forward, _backward, _deferred, _transposed))
+
+
+def _project(R: Float[Array, "H P"] | None, m: Float[Array, "*B H"]) -> Float[Array, "*B P"]:
+    return m if R is None else m @ R
+
+
+class _Factors(NamedTuple):
+    """gates: d(c_t, m_t)/d(i, f, g, o), each gate with the one it acts on. through: dm_t/dc_t. f: dc_t/dc_{t-1}.
+    m: sigmoid(o) tanh(c_t), which R projects, or None."""
+
+    gates: Float[Array, "... G"]
+    through: Float[Array, "... H"]
+    f: Float[Array, "... H"]
+    m: Float[Array, "... H"] | None
+
+
+def _forward(weights: LSTMParams, carry: LSTMCarry, z: Float[Array, "*B G"]) -> tuple[LSTMCarry, _Factors]:
+    # All gates at once and then split: XLA makes one fast loop of it, and slow strided ones of the other order.
+    a = z + carry.h @ weights.U + weights.b
+    s = jax.nn.sigmoid(a)
+    (i, f, _, o), (di, df, _, do) = jnp.split(s, 4, axis=-1), jnp.split(s - s * s, 4, axis=-1)
+    g = jnp.tanh(jnp.split(a, 4, axis=-1)[2])
+    c = f * carry.c + i * g
+    t = jnp.tanh(c)
+    gates = jnp.concatenate([g * di, carry.c * df, i * (1 - g * g), t * do], axis=-1)
+    m = o * t
+    factors = _Factors(gates, through=o * (1 - t * t), f=f, m=None if weights.R is None else m)
+    return LSTMCarry(_project(weights.R, m), c), factors
+
+
+def _backward(transposed: LSTMParams, factors: _Factors, dcarry: LSTMCarry) -> tuple[LSTMCarry, tuple]:
+    dm = _project(transposed.R, dcarry.h)
+    dc = dcarry.c + dm * factors.through
+    da = jnp.concatenate([dc, dc, dc, dm], axis=-1) * factors.gates
+    return LSTMCarry(da @ transposed.U, dc * factors.f), (da, None if transposed.R is None else dcarry.h)
+
+
+def _deferred(weights: LSTMParams, xs: Array, carries: LSTMCarry, factors: _Factors, kept: tuple):
+    da, dh = kept
+    dW, dU, db = outers(da, xs, carries.h)
+    dR = None if dh is None else outers(dh, factors.m)[0]
+    return LSTMParams(dW, dU, db, dR), product(da, weights.W.T)
+
+
+def _transposed(weights: LSTMParams) -> LSTMParams:
+    return weights._replace(U=weights.U.T, R=None if weights.R is None else weights.R.T)

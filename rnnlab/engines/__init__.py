@@ -1,7 +1,15 @@
 """How the steps of a recurrence are evaluated; choosing an engine is an argument of `unroll`."""
 
+from rnnlab.engines.fused import fused
 from rnnlab.engines.scan import scan
+from rnnlab.types import Cell, Engine
 
-ENGINES = {"scan": scan}
+ENGINES = {"scan": scan, "fused": fused}
 
-__all__ = ["ENGINES", "scan"]
+
+def default(cell: Cell) -> Engine:
+    """`fused` for a cell with local derivatives, `scan` for any other."""
+    return scan if cell.local is None else fused
+
+
+__all__ = ["ENGINES", "default", "fused", "scan"]

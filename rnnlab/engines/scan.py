@@ -1,11 +1,18 @@
 """The reference engine: one `jax.lax.scan` over time."""
 
+import math
+
+import jax
 from jax import lax
 
 from rnnlab.types import Cell, PyTree
 
+# From so many rows on, each step makes its own input product: it is at full speed, and what it gives stays in the
+# cache. Below, that of all steps together is faster. Measured on a CPU: a third less time at B=256, a third more at 8.
+WIDE = 128
 
-def scan(cell: Cell, weights: PyTree, carry: PyTree, zs: PyTree) -> tuple[PyTree, tuple]:
+
+def scan(cell: Cell, weights: PyTree, carry: PyTree, inputs: PyTree) -> tuple[PyTree, tuple]:
     """Every carry [T, *B, *event], step after step; exact, for any cell, in forward and reverse mode.
 
     T steps one after another. Its reverse pass keeps what autodiff asks for at every step.
@@ -15,4 +22,13 @@ def scan(cell: Cell, weights: PyTree, carry: PyTree, zs: PyTree) -> tuple[PyTree
         carry = cell.step(weights, carry, z)
         return carry, carry
 
-    return lax.scan(step, carry, zs)[1], ()
+    if math.prod(batch_shape(cell, weights, carry)) >= WIDE:
+        return lax.scan(lambda carry, x: step(carry, cell.drive(weights, x)), carry, inputs)[1], ()
+    return lax.scan(step, carry, cell.drive(weights, inputs))[1], ()
+
+
+def batch_shape(cell: Cell, weights: PyTree, carry: PyTree) -> tuple[int, ...]:
+    """*B, by comparing a carry with one of a single row."""
+    event = jax.eval_shape(lambda weights: cell.start(weights, ()), weights)
+    one, many = jax.tree.leaves(event)[0], jax.tree.leaves(carry)[0]
+    return many.shape[: many.ndim - one.ndim]

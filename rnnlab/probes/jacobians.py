@@ -6,6 +6,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from rnnlab.engines import scan
 from rnnlab.types import Cell, PyTree
 from rnnlab.unroll import unroll
 
@@ -19,7 +20,7 @@ def step_jacobians(
     """
     weights = cell.prepare(params)
     start = cell.start(weights, ()) if start is None else start
-    carries = unroll(cell, params, xs, start=start).carries
+    carries = unroll(cell, params, xs, start=start, engine=scan).carries  # forward mode may be taken of this
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), start, carries)
     _, unravel = ravel_pytree(start)
 
