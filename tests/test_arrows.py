@@ -22,6 +22,7 @@ rnnlab.data
 rnnlab.probes
 rnnlab.losses rnnlab.crf
 rnnlab.runs rnnlab.progress rnnlab.flags
+rnnlab.seeds
 rnnlab.provenance rnnlab.process rnnlab.timing
 rnnlab.layers
 rnnlab.unroll
