@@ -120,9 +120,11 @@ def _fetched(step: Callable, carry: PyTree, zs: PyTree) -> tuple[PyTree, PyTree]
 
 
 def _in_place(step: Callable, carry: PyTree, zs: PyTree) -> PyTree:
-    """`lax.scan(step, carry, zs)[1]`, with outputs written over the zs of their shape, and equal ones written once.
+    """`lax.scan(step, carry, zs)[1]`, with one output written over the drive, and equal ones written once.
 
     A step reads z_t before it writes there, so XLA copies nothing (a test counts), and T B G floats fewer are held.
+    Only the first of zs is written over, and by the last output of its shape, a factor: with a tap's buffer written
+    over too, XLA copies both in every step.
     """
     given, tree = jax.tree.flatten(zs)
     distinct = _Distinct()
@@ -133,20 +135,17 @@ def _in_place(step: Callable, carry: PyTree, zs: PyTree) -> PyTree:
 
     outputs = jax.eval_shape(stepped, carry, [jax.ShapeDtypeStruct(z.shape[1:], z.dtype) for z in given])[1]
     buffers = [jnp.zeros((len(given[0]), *one.shape), one.dtype) for one in outputs]
-    place = {}  # of z_k among the buffers
-    for k, z in enumerate(given):
-        same = (
-            n for n, b in enumerate(buffers) if n not in place.values() and (b.shape, b.dtype) == (z.shape, z.dtype)
-        )
-        if (n := next(same, None)) is not None:
-            place[k], buffers[n] = n, z
+    drive, *rest = given
+    place = max((n for n, b in enumerate(buffers) if (b.shape, b.dtype) == (drive.shape, drive.dtype)), default=None)
+    if place is not None:
+        buffers[place] = drive
 
     def body(t: Array, state: tuple) -> tuple:
         carry, buffers = state
-        carry, out = stepped(carry, _at([buffers[place[k]] if k in place else z for k, z in enumerate(given)], t))
+        carry, out = stepped(carry, _at([drive if place is None else buffers[place], *rest], t))
         return carry, [lax.dynamic_update_index_in_dim(b, o, t, 0) for b, o in zip(buffers, out, strict=True)]
 
-    return distinct.tree(lax.fori_loop(0, len(given[0]), body, (carry, buffers))[1])
+    return distinct.tree(lax.fori_loop(0, len(drive), body, (carry, buffers))[1])
 
 
 class _Distinct:
