@@ -9,18 +9,18 @@ import numpy as np
 
 
 def in_turns(
-    functions: Mapping[str, Callable[[], Any]],
+    functions: Mapping[Any, Callable[[], Any]],
     *,
-    seconds: float,
+    seconds: float | int,
     least: int = 5,
     after: Callable[[int], None] = lambda rounds: None,
-) -> dict[str, list[float]]:
+) -> dict[Any, list[float]]:
     """Seconds of every call, round by round, each function once a round; the first round, a warm-up, is not counted.
 
     Goes on until `seconds` have passed, and for `least` rounds at the least; `after` is told their number. What a
     function returns is waited for (`jax.block_until_ready`; what is no JAX array is ready).
     """
-    taken: dict[str, list[float]] = {name: [] for name in functions}
+    taken: dict[Any, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         jax.block_until_ready(function())
     end, rounds = time.perf_counter() + seconds, 0
@@ -42,7 +42,9 @@ class Ratio(NamedTuple):
     high: float
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0, draws: int = 1000) -> Ratio:
+def ratio(
+    ours: Sequence | np.ndarray, theirs: Sequence | np.ndarray, *, seed: int = 0, draws: int = 1000
+) -> Ratio:
     """theirs / ours, the speed-up of ours: the ratio of the medians; rounds are drawn anew for the interval.
 
     Both are drawn by the same rounds, so that a slow moment counts for both. Raises ValueError if the numbers of rounds
