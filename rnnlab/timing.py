@@ -42,9 +42,7 @@ class Ratio(NamedTuple):
     high: float
 
 
-def ratio(
-    ours: Sequence | np.ndarray, theirs: Sequence | np.ndarray, *, seed: int = 0, draws: int = 1000
-) -> Ratio:
+def ratio(ours: Sequence | np.ndarray, theirs: Sequence | np.ndarray, *, seed: int = 0, draws: int = 1000) -> Ratio:
     """theirs / ours, the speed-up of ours: the ratio of the medians; rounds are drawn anew for the interval.
 
     Both are drawn by the same rounds, so that a slow moment counts for both. Raises ValueError if the numbers of rounds
