@@ -22,14 +22,17 @@ WAYS = {"scan": ("scan", False), "fused": ("fused", False), "fused, in chunks": 
 
 
 def program(work: Work, engine: str | None, chunk: int | None) -> tuple[Any, Any]:
-    """A compiled training step, from shapes alone, and its parameters; by default of the cell's own engine."""
+    """A compiled training step, from shapes alone, and its parameters; by default of the cell's own engine.
+
+    The gradients are of the parameters alone: the inputs are data here, and theirs would be as large again.
+    """
     stack, params = stack_of(work)
 
     def total(params, xs):
         return layers(stack, params, xs, engine=engine and ENGINES[engine], chunk=chunk).ys.mean()
 
     xs = jax.ShapeDtypeStruct((work.shape.steps, work.shape.batch, work.shape.dim), "float32")
-    return jax.jit(jax.value_and_grad(total, (0, 1))).lower(params, xs).compile(), params
+    return jax.jit(jax.value_and_grad(total)).lower(params, xs).compile(), params
 
 
 def needed(compiled: Any) -> int:
