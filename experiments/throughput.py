@@ -9,7 +9,7 @@ the same sizes in every library, in turns in one process; then ragged batches, c
 
 A peer that is not installed is named as such; `pip install '.[bench]'` installs them all. Where JAX has several devices
 (XLA_FLAGS=--xla_force_host_platform_device_count=2 makes two of a CPU) our cells also run with the batch split.
-Takes 9 minutes on two idle cores; --section, --shape, --cell and --peer choose less. Expect, training one layer, as
+Takes 12 minutes on two idle cores; --section, --shape, --cell and --peer choose less. Expect, training one layer, as
 geometric means over the shapes, 1.2 to 1.4 times the speed of the fastest JAX peer, and of torch's 2.1 to 2.3 times for
 GRU and Elman and 0.9 for the LSTM; and 5 % of the plain scan's memory with chunks, at T=10,000.
 """
