@@ -31,7 +31,7 @@ class GRUCarry(NamedTuple):
 def gru(
     hidden: int,
     *,
-    update_bias: float = 0.0,
+    update_bias: float | inits.Initializer = 0.0,
     kernel: inits.Initializer = inits.normal(),
     recurrent: inits.Initializer = inits.orthogonal(),
     bias: inits.Initializer = inits.constant(),
@@ -43,7 +43,7 @@ def gru(
         h_t = (1 - z) * n + z * h_{t-1},   y_t = h_t
 
     x [*B D] -> y [*B H]. Defaults: orthogonal U gate by gate, normal W, biases 0 but the update gate's,
-    which is `bias` + `update_bias`. With U = W = 0, dh_T/dh_t = sigmoid(update_bias)^(T-t).
+    which is `bias` + `update_bias` (a number, or an initialiser such as `chrono`). With U = W = 0, dh_T/dh_t = sigmoid(update_bias)^(T-t).
     """
 
     def step(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"]) -> GRUCarry:
@@ -99,7 +99,7 @@ def _transposed(weights: GRUParams) -> GRUParams:
 def gru_before(
     hidden: int,
     *,
-    update_bias: float = 0.0,
+    update_bias: float | inits.Initializer = 0.0,
     kernel: inits.Initializer = inits.normal(),
     recurrent: inits.Initializer = inits.orthogonal(),
     bias: inits.Initializer = inits.constant(),
@@ -129,7 +129,7 @@ def _init(hidden, update_bias, kernel, recurrent, bias, inner_bias):
         return GRUParams(
             W=inits.gates([kernel] * 3, W, (dim, hidden), dtype),
             U=inits.gates([recurrent] * 3, U, (hidden, hidden), dtype),
-            b=biases.at[hidden : 2 * hidden].add(jnp.asarray(update_bias, dtype)),
+            b=inits.lean(biases, b, hidden, update_bias, to=1),
             bn=None if inner_bias is None else inner_bias(bn, (hidden,), dtype),
         )
 

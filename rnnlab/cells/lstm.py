@@ -32,7 +32,7 @@ class LSTMCarry(NamedTuple):
 def lstm(
     hidden: int,
     *,
-    forget_bias: float = 1.0,
+    forget_bias: float | inits.Initializer = 1.0,
     projection: int | None = None,
     kernel: inits.Initializer = inits.normal(),
     recurrent: inits.Initializer = inits.orthogonal(),
@@ -48,7 +48,8 @@ def lstm(
 
     (projection: Sak, Senior & Beaufays 2014, equation 7). x [*B D] -> y [*B H], or [*B P].
     Defaults: orthogonal U gate by gate, normal W, biases 0 but the forget gate's, which is `bias` +
-    `forget_bias`; at 1 the cell starts out remembering (Jozefowicz, Zaremba & Sutskever 2015).
+    `forget_bias`; at 1 the cell starts out remembering (Jozefowicz, Zaremba & Sutskever 2015). An initialiser
+    (`chrono`, `uniform_gate`) draws it, and the input gate's bias is then lowered by as much.
     With U = W = 0, dc_T/dc_t = sigmoid(forget_bias)^(T-t).
     """
     width = hidden if projection is None else projection
@@ -59,7 +60,7 @@ def lstm(
         return LSTMParams(
             W=inits.gates([kernel] * 4, W, (dim, hidden), dtype),
             U=inits.gates([recurrent] * 4, U, (width, hidden), dtype),
-            b=biases.at[hidden : 2 * hidden].add(jnp.asarray(forget_bias, dtype)),
+            b=inits.lean(biases, b, hidden, forget_bias, to=1, against=0),
             R=None if projection is None else projector(R, (hidden, projection), dtype),
         )
 

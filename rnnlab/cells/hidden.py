@@ -1,0 +1,29 @@
+"""The carry of a cell that carries its hidden state alone."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from rnnlab.types import PyTree
+
+
+class Hidden(NamedTuple):
+    """h: hidden state."""
+
+    h: Float[Array, "*B H"]
+
+
+def zeros(hidden: int) -> Callable[..., Hidden]:
+    """The `start` of such a cell, of the type of its parameters' matrix U."""
+
+    def start(weights: PyTree, batch_shape: tuple[int, ...]) -> Hidden:
+        return Hidden(h=jnp.zeros((*batch_shape, hidden), weights.U.dtype))
+
+    return start
+
+
+def output(weights: PyTree, carry: PyTree, xs: PyTree) -> Float[Array, "*B H"]:
+    """The `read` of any cell whose output is its h."""
+    return carry.h
