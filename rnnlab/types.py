@@ -48,6 +48,7 @@ class Cell(NamedTuple):
     prepare: params -> weights                          once a sequence: matrix exponentials, casts
     input_rank:                                         axes of one input: 1 for [D], 3 for an image
     local:                                              the step with its hand-written derivative, or None
+    noise:                                              what is random in training (`rnnlab.noise`), or None
 
     A carry is an array or a NamedTuple of arrays `[*B, *event]`; a complex state is held as two real
     leaves. Every function takes any number of leading axes, so none of them mentions a batch. The step also runs
@@ -62,6 +63,7 @@ class Cell(NamedTuple):
     prepare: Callable[..., PyTree] = identity
     input_rank: int = 1
     local: Local | None = None
+    noise: Callable[..., PyTree] | None = None
 
 
 class Directions(NamedTuple):

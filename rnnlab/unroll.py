@@ -1,7 +1,8 @@
-"""Cells over time: `unroll` and `bidirectional`, with lengths, taps and chunks.
+"""Cells over time: `unroll` and `bidirectional`, with lengths, resets, taps, noise and chunks.
 
-Wrappers (`held`, `tapped`) turn a cell into a cell and are written once, for all cells and engines.
-A tap sits inside the hold: outside it, reversed and masked input gets wrong gradients.
+Wrappers (`held`, `tapped`, `restarted`) turn a cell into a cell and are written once, for all cells and engines.
+A tap sits inside the hold: outside it, reversed and masked input gets wrong gradients. A restart sits outside, so that
+it also counts at padding, where a reversed sequence may end.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,10 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Integer, Shaped
+from jaxtyping import Array, Bool, Integer, Key, Shaped
 
 from rnnlab.engines import default
 from rnnlab.engines.pieces import in_pieces
+from rnnlab.engines.scan import batch_shape as batch_shape_of
+from rnnlab.noise import drawn, quiet
 from rnnlab.types import Cell, Directions, Engine, PyTree
 
 
@@ -82,11 +85,46 @@ def held(cell: Cell) -> Cell:
         dweights, dinputs = cell.local.deferred(weights, inputs, carries, factors[0], kept)
         return dweights, (dinputs, np.zeros(keep.shape, jax.dtypes.float0))
 
-    def hold(keep: Array, new: PyTree, old: PyTree) -> PyTree:
-        return jax.tree.map(lambda new, old: select(keep, new, old), new, old)
+    local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
+    return cell._replace(drive=_beside(cell), step=step, local=local)
+
+
+def restarted(cell: Cell) -> Cell:
+    """Where restart_t [*B] is True the step begins at the cell's own first carry, and nothing flows back past it."""
+
+    def first(weights: PyTree, carry: PyTree) -> PyTree:
+        return cell.start(weights, batch_shape_of(cell, weights, carry))
+
+    def step(weights: PyTree, carry: PyTree, z: tuple) -> PyTree:
+        z, restart = z
+        return cell.step(weights, hold(restart, first(weights, carry), carry), z)
+
+    def forward(weights: PyTree, carry: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
+        z, restart = z
+        new, factors = cell.local.forward(weights, hold(restart, first(weights, carry), carry), z)
+        return new, (factors, restart)
+
+    def backward(weights: PyTree, factors: tuple, dcarry: PyTree) -> tuple[PyTree, tuple]:
+        factors, restart = factors
+        before, kept = cell.local.backward(weights, factors, dcarry)
+        none = jax.tree.map(jnp.zeros_like, before)
+        return hold(restart, none, before), (kept, hold(restart, before, none))
+
+    def deferred(weights: PyTree, inputs: tuple, carries: PyTree, factors: tuple, kept: tuple) -> tuple[PyTree, tuple]:
+        (inputs, restart), (kept, dfirst) = inputs, kept
+        start, pull = jax.vjp(lambda weights: first(weights, jax.tree.map(lambda c: c[0], carries)), weights)
+        carries = jax.tree.map(lambda s, c: select(restart, jnp.broadcast_to(s, c.shape), c), start, carries)
+        dweights, dinputs = cell.local.deferred(weights, inputs, carries, factors[0], kept)
+        [learned] = pull(jax.tree.map(lambda d: d.sum(0), dfirst))
+        return jax.tree.map(jnp.add, dweights, learned), (dinputs, np.zeros(restart.shape, jax.dtypes.float0))
 
     local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
     return cell._replace(drive=_beside(cell), step=step, local=local)
+
+
+def hold(keep: Array, new: PyTree, old: PyTree) -> PyTree:
+    """Each leaf [*B, *event]: new where keep [*B], else old."""
+    return jax.tree.map(lambda new, old: select(keep, new, old), new, old)
 
 
 def _beside(cell: Cell) -> Callable:
@@ -105,10 +143,12 @@ def unroll(
     start: PyTree = None,
     keep: Bool[Array | np.ndarray, "T ..."] | None = None,
     lengths: Integer[Array | np.ndarray, "..."] | Sequence[int] | None = None,
+    resets: Bool[Array | np.ndarray, "T ..."] | None = None,
     taps: PyTree = None,
     reverse: bool = False,
     engine: Engine | None = None,
     chunk: int | None = None,
+    key: Key[Array, ""] | None = None,
 ) -> Unrolled:
     """One cell over xs [T, *B, D]; exact for every row, however long.
 
@@ -116,6 +156,8 @@ def unroll(
     keep:    [T, *B]: where False the input is padding: whatever it holds (NaN and inf too) changes neither
              the outputs nor any gradient, the carry is held, y = 0. `lengths` [*B] is the same for right
              padding: keep_t = t < length; at length 0, y = 0 and the last carry is the first one.
+    resets:  [T, *B]: True where a new sequence begins in a row. Its first step (in reverse, its last) starts from the
+             cell's own first carry, not from `start`, so that several sequences end to end equal these one by one.
     taps:    zeros like the carries, from `zero_taps`: the gradient with respect to them is dL/dcarry_t, the
              total derivative, at every step (0 at padding).
     reverse: from the last step to the first; outputs stay where their inputs are.
@@ -124,6 +166,8 @@ def unroll(
     chunk:   steps that are recomputed together in the backward pass. Drive, engine and read of one chunk
              live in memory at a time, so that T=100,000 fits, for one more forward pass; and where only `last`
              is used, the carries of one chunk are all that is ever kept.
+    key:     for a cell with noise (`rnnlab.noise`): training. Without one, its expectation: evaluation. A cell without
+             noise draws nothing.
 
     Raises ValueError or TypeError for shapes, types or lengths that do not fit. Lengths that are traced
     by jit cannot be looked at, and are not.
@@ -133,6 +177,10 @@ def unroll(
     _check_inputs(cell, params, xs)
     batch_shape = xs.shape[1 : xs.ndim - cell.input_rank]
     keep = mask(keep, lengths, xs.shape[0], batch_shape)
+    if resets is not None:
+        resets = _checked_flags("resets", resets, (xs.shape[0], *batch_shape))
+        resets = jnp.roll(resets, -1, axis=0).at[-1].set(False) if reverse else resets
+    cell, keys = _with_noise(cell, key, xs.shape[0], batch_shape)
     weights = cell.prepare(params)
     own = cell.start(weights, batch_shape)
     start = own if start is None else _checked("start", start, own)
@@ -142,12 +190,14 @@ def unroll(
         xs = select(keep, xs, jnp.zeros_like(xs))
 
     def segment(carry: PyTree, inputs: tuple) -> Unrolled:
-        xs, taps, keep = inputs
-        wrapped, given = cell, xs
+        (xs, taps, resets, keep), keys = inputs
+        wrapped, given = cell, xs if keys is None else (xs, keys)
         if taps is not None:
             wrapped, given = tapped(wrapped), (given, taps)
         if keep is not None:
             wrapped, given = held(wrapped), (given, keep)
+        if resets is not None:
+            wrapped, given = restarted(wrapped), (given, resets)
         carries, info = engine(wrapped, weights, carry, given)
         ys = cell.read(weights, carries, xs)
         if keep is not None:
@@ -155,7 +205,7 @@ def unroll(
         return Unrolled(ys, carries, jax.tree.map(lambda c: c[-1], carries), info)
 
     flip = _flipped if reverse else lambda tree: tree
-    inputs = flip((xs, taps, keep))
+    inputs = flip((xs, taps, resets, keep)), keys
     out = segment(start, inputs) if chunk is None else _chunked(segment, chunk, start, inputs)
     return out._replace(ys=flip(out.ys), carries=flip(out.carries))
 
@@ -168,18 +218,22 @@ def bidirectional(
     start: Directions = Directions(None, None),
     keep: Bool[Array | np.ndarray, "T ..."] | None = None,
     lengths: Integer[Array | np.ndarray, "..."] | Sequence[int] | None = None,
+    resets: Bool[Array | np.ndarray, "T ..."] | None = None,
     taps: Directions = Directions(None, None),
     engine: Engine | None = None,
     chunk: int | None = None,
+    key: Key[Array, ""] | None = None,
 ) -> Unrolled:
     """One cell forward and one backward over the same xs (Schuster & Paliwal 1997): ys [T, *B, H + H'].
 
     With lengths, the backward cell starts at each row's own last step. Arguments as in `unroll`.
     """
+    how = dict(keep=keep, lengths=lengths, resets=resets, engine=engine, chunk=chunk)
+    keys = (None, None) if key is None else jax.random.split(key)
     passes = Directions(
         *(
-            unroll(cell, p, xs, start=s, keep=keep, lengths=lengths, taps=t, reverse=back, engine=engine, chunk=chunk)
-            for cell, p, s, t, back in zip(cells, params, start, taps, (False, True), strict=True)
+            unroll(cell, p, xs, start=s, taps=t, reverse=back, key=k, **how)
+            for cell, p, s, t, back, k in zip(cells, params, start, taps, (False, True), keys, strict=True)
         )
     )
     _, *rest = (Directions(*parts) for parts in zip(*passes, strict=True))
@@ -224,11 +278,7 @@ def mask(
     if keep is not None and lengths is not None:
         raise ValueError("unroll: expected keep or lengths, got both")
     if keep is not None:
-        if keep.shape != (length, *batch_shape) or keep.dtype != bool:
-            raise ValueError(
-                f"unroll: expected keep of shape {(length, *batch_shape)} and type bool, got {keep.shape} {keep.dtype}"
-            )
-        return jnp.asarray(keep)
+        return _checked_flags("keep", keep, (length, *batch_shape))
     lengths = np.asarray(lengths) if isinstance(lengths, Sequence) else lengths
     if lengths.shape != batch_shape or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
@@ -242,6 +292,20 @@ def mask(
         raise ValueError(f"unroll: expected lengths in 0..{length}, got {known.min()}..{known.max()}")
     steps = jnp.arange(length).reshape(length, *(1,) * len(batch_shape))
     return steps < jnp.asarray(lengths).astype(steps.dtype)[None]  # int8 cannot count to T
+
+
+def _checked_flags(name: str, given: Array | np.ndarray, shape: tuple[int, ...]) -> Array:
+    if given.shape != shape or given.dtype != bool:
+        raise ValueError(f"unroll: expected {name} of shape {shape} and type bool, got {given.shape} {given.dtype}")
+    return jnp.asarray(given)
+
+
+def _with_noise(cell: Cell, key: Array | None, length: int, batch_shape: tuple[int, ...]) -> tuple[Cell, Array | None]:
+    """The cell with what it draws for the sequence, and a key a step; without a key, its expectation."""
+    if cell.noise is None or key is None:
+        return quiet(cell), None
+    once, steps = jax.random.split(key)
+    return drawn(cell, once, batch_shape), jax.random.split(steps, length)
 
 
 def _check_inputs(cell: Cell, params: PyTree, xs: Array) -> None:

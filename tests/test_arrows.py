@@ -24,10 +24,12 @@ rnnlab.losses rnnlab.crf
 rnnlab.runs rnnlab.progress rnnlab.flags
 rnnlab.seeds
 rnnlab.provenance rnnlab.process rnnlab.timing
+rnnlab.interop
 rnnlab.layers
 rnnlab.unroll
 rnnlab.engines
 rnnlab.cells
+rnnlab.noise
 rnnlab.initializers
 rnnlab.types
 rnnlab.errors

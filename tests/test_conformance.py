@@ -1,4 +1,4 @@
-"""What every cell in CELLS promises, against NumPy loops, autodiff by hand and finite differences.
+"""What every cell in CELLS and IMAGE_CELLS promises, against NumPy loops, autodiff by hand and finite differences.
 
 A new cell needs an equation in tests/reference.py and nothing here. One function a cell is compiled, with
 all the variants in it, so that forty cells stay quick.
@@ -14,7 +14,7 @@ import pytest
 import reference
 from jax.flatten_util import ravel_pytree
 
-from rnnlab.cells import CELLS
+from rnnlab.cells import CELLS, IMAGE_CELLS
 from rnnlab.engines import default, fused, scan
 from rnnlab.layers import zero_taps
 from rnnlab.probes import step_jacobians
@@ -22,13 +22,18 @@ from rnnlab.types import PyTree
 from rnnlab.unroll import unroll
 
 T, B, D, H = 6, 4, 3, 5
+ROWS, COLUMNS = 2, 3
+FACTORIES = CELLS | {name: partial(cell, rows=ROWS, columns=COLUMNS) for name, cell in IMAGE_CELLS.items()}
 LENGTHS = {"full": np.full(B, T), "masked": np.array([T, 0, 3, 5], np.int64)}
 CHUNK = {"full": 3, "masked": 4}  # two whole chunks; one and a shorter piece
 WAYS = {"scan": scan, "chunk": scan, "fused": fused, "fused_chunk": fused}
 VARIANTS = [(way, mask, reverse) for way in WAYS for mask in ("full", "masked") for reverse in (False, True)]
 NAMES = [f"{way}-{mask}-{'reverse' if reverse else 'forward'}" for way, mask, reverse in VARIANTS]
 
-pytestmark = pytest.mark.parametrize("name", CELLS)
+# One worker a cell: what is compiled for it serves all its tests.
+pytestmark = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FACTORIES], ids=list(FACTORIES)
+)
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=NAMES)
 each_pass = pytest.mark.parametrize("variant", VARIANTS[:4], ids=NAMES[:4])  # of the reference engine
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
@@ -59,17 +64,22 @@ def case(name):
     """cell, point and loss weights, all random and none zero: parameters are moved off their initial values."""
     if name not in reference.EQUATIONS:
         pytest.fail(f"the cell {name!r} has no NumPy equation: add one to EQUATIONS in tests/reference.py")
-    cell = CELLS[name](H)
+    cell = FACTORIES[name](H)
     key = jax.random.key(sum(map(ord, name)))
     params = cell.init(jax.random.fold_in(key, 0), D, jnp.float64)
     noise = iter(np.random.default_rng(sum(map(ord, name))).normal(size=(10_000,)))
     draw = lambda leaf: np.fromiter(noise, float, leaf.size).reshape(leaf.shape)  # noqa: E731
     params = jax.tree.map(lambda p: np.asarray(p) + 0.3 * draw(p), params)
-    xs = draw(np.empty((T, B, D)))
+    xs = draw(np.empty((T, B, *((ROWS, COLUMNS) if name in IMAGE_CELLS else ()), D)))
     start, taps = cell.start(cell.prepare(params), (B,)), zero_taps(cell, params, T, (B,))
     point = Point(params, xs, jax.tree.map(draw, start), jax.tree.map(lambda tap: 0.1 * draw(tap), taps))
     out = jax.eval_shape(partial(unroll, cell), params, xs)
     return cell, point, jax.tree.map(draw, LossWeights(out.ys, out.carries, out.last))
+
+
+def over(flags, leaf):
+    """Flags [*B] (or [T, *B]) in the shape of a leaf with event axes behind."""
+    return flags.reshape(flags.shape + (1,) * (leaf.ndim - flags.ndim))
 
 
 def loss_of(weights, out):
@@ -89,11 +99,11 @@ def by_hand(cell, lengths, order, point):
     zs, carry, done = cell.drive(weights, point.xs), point.start, []
     at = lambda t, tree: jax.tree.map(lambda a: a[t], tree)  # noqa: E731
     for t in order:
-        keep = (t < lengths)[:, None]
+        keep = t < lengths
         new = jax.tree.map(jnp.add, cell.step(weights, carry, at(t, zs)), at(t, point.taps))
-        carry = jax.tree.map(lambda n, c, keep=keep: jnp.where(keep, n, c), new, carry)
+        carry = jax.tree.map(lambda n, c, keep=keep: jnp.where(over(keep, n), n, c), new, carry)
         y = cell.read(weights, carry, at(t, point.xs))
-        done.append((jnp.where(keep, y, jnp.zeros_like(y)), carry))
+        done.append((jnp.where(over(keep, y), y, jnp.zeros_like(y)), carry))
     ys, carries = jax.tree.map(lambda *steps: jnp.stack(steps)[jnp.argsort(order)], *done)
     return ys, carries, carry
 
@@ -228,7 +238,7 @@ def test_padding_may_hold_anything(name):
     _, point, _ = case(name)
     padding = np.arange(T)[:, None] >= LENGTHS["masked"]
     spoilt = point.xs.copy()
-    spoilt[padding] = np.resize([np.nan, np.inf, -np.inf], (padding.sum(), D))
+    spoilt[padding] = np.resize([np.nan, np.inf, -np.inf], spoilt[padding].shape)
     clean, got = at_case(name), results(name, point._replace(xs=spoilt))
     for variant in clean:
         if "masked" in variant:
@@ -245,9 +255,9 @@ def test_a_row_of_a_ragged_batch_is_the_row_alone(name, reverse):
     only = np.zeros((T, B))
     only[:length, row] = 1
     weights = LossWeights(
-        weights.ys * only[..., None],
-        jax.tree.map(lambda w: w * only[..., None], weights.carries),
-        jax.tree.map(lambda w: w * only[0][:, None], weights.last),
+        weights.ys * over(only, weights.ys),
+        jax.tree.map(lambda w: w * over(only, w), weights.carries),
+        jax.tree.map(lambda w: w * over(only[0], w), weights.last),
     )
     (_, (ys, carries, last)), grads = results(name, point, weights)[label(("scan", "masked", reverse))]
     got, got_grads = compiled_row(name, row, length)[reverse]
@@ -287,10 +297,13 @@ def test_the_past_and_nothing_but_the_past(name):
     @jax.jit
     def jacobians(xs):
         ys = lambda xs, back: unroll(cell, point.params, xs, reverse=back).ys  # noqa: E731
-        return {back: jax.jacrev(partial(ys, back=back))(xs) for back in (False, True)}
+        of_rows = lambda back: jax.vmap(jax.jacrev(partial(ys, back=back)), in_axes=1)  # noqa: E731
+        return {back: of_rows(back)(xs) for back in (False, True)}
 
-    for reverse, jacobian in jacobians(point.xs[:, 0]).items():
-        depends = np.abs(jacobian).sum((1, 3))  # [t, s]
+    for reverse, jacobian in jacobians(point.xs).items():
+        source = jacobian.ndim - point.xs.ndim + 1  # jacobian is [row, t, *event, s, *event]
+        others = tuple(axis for axis in range(jacobian.ndim) if axis not in (1, source))
+        depends = np.abs(jacobian).sum(others)  # [t, s], of all rows: one may be dead, behind a ReLU
         depends = depends.T if reverse else depends
         assert (np.triu(depends, 1) == 0).all()
         assert (np.diag(depends) > 0).all()

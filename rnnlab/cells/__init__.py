@@ -50,10 +50,10 @@ CELLS = {
 IMAGE_CELLS = {"conv_lstm": conv_lstm}
 
 __all__ = [
-    "CELLS", "CIFGParams", "IMAGE_CELLS", "Cell", "ConvLSTMCarry", "ConvLSTMParams", "ElmanCarry", "ElmanParams", "FastGRNNParams",
-    "GRUCarry", "GRUParams", "Hidden", "HighwayParams", "JordanCarry", "JordanParams", "LSTM1997Params", "LSTMCarry", "LSTMParams",
-    "MinimalRNNParams", "NormedGRUParams", "NormedLSTMParams", "OneGateParams", "PeepholeParams", "SCRNCarry",
-    "SCRNParams", "cifg", "conv_lstm", "elman", "fast_grnn", "gru", "gru_before", "gru_layer_norm",
-    "jordan", "lstm", "lstm_1997", "lstm_layer_norm", "lstm_peephole", "lstm_projected", "mgu", "minimal_rnn", "rhn",
-    "scrn", "ugrnn",
+    "CELLS", "IMAGE_CELLS", "CIFGParams", "Cell", "ConvLSTMCarry", "ConvLSTMParams", "ElmanCarry", "ElmanParams",
+    "FastGRNNParams", "GRUCarry", "GRUParams", "Hidden", "HighwayParams", "JordanCarry", "JordanParams",
+    "LSTM1997Params", "LSTMCarry", "LSTMParams", "MinimalRNNParams", "NormedGRUParams", "NormedLSTMParams",
+    "OneGateParams", "PeepholeParams", "SCRNCarry", "SCRNParams", "cifg", "conv_lstm", "elman", "fast_grnn", "gru",
+    "gru_before", "gru_layer_norm", "jordan", "lstm", "lstm_1997", "lstm_layer_norm", "lstm_peephole",
+    "lstm_projected", "mgu", "minimal_rnn", "rhn", "scrn", "ugrnn",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
 from rnnlab.cells.hidden import output
+from rnnlab.cells.products import Matrix
 from rnnlab.types import Cell
 
 
@@ -42,7 +43,7 @@ def conv_lstm(
     peephole: inits.Initializer | None = None,
     bias: inits.Initializer = inits.constant(),
 ) -> Cell:
-    """Convolutional LSTM of H = `hidden` channels (Shi et al. 2015, equation 3; * is a convolution that keeps the size):
+    """Convolutional LSTM of H = `hidden` channels (Shi et al. 2015, equation 3; * is a convolution of the same size):
 
         i, f, g, o = split(x_t * W + h_{t-1} * U + b)
         c_t = sigmoid(f + p_f c_{t-1}) c_{t-1} + sigmoid(i + p_i c_{t-1}) tanh(g)
@@ -84,7 +85,7 @@ def conv_lstm(
     return Cell(init, start, drive, step, output, input_rank=3)
 
 
-def _convolved(images: Float[Array, "*B rows columns D"], kernel: Array) -> Float[Array, "*B rows columns G"]:
+def _convolved(images: Float[Matrix, "*B rows columns D"], kernel: Matrix) -> Float[Array, "*B rows columns G"]:
     """Over any leading axes; the convolution itself wants exactly one."""
     lead = images.shape[:-3]
     flat = images.reshape(math.prod(lead), *images.shape[-3:])

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
 from rnnlab.cells.products import outers, product
+from rnnlab.noise import Masks, dropout
 from rnnlab.types import Cell, Local
 
 
@@ -35,6 +36,7 @@ def elman(
     kernel: inits.Initializer = inits.normal(),
     recurrent: inits.Initializer = inits.orthogonal(),
     bias: inits.Initializer = inits.constant(),
+    hidden_dropout: float = 0.0,
 ) -> Cell:
     """The generic recurrent cell (Elman 1990):
 
@@ -42,7 +44,8 @@ def elman(
 
     x [*B D] -> y [*B H]. tanh and relu are the two of torch.nn.RNN; any elementwise function will do
     (the identity gives the linear network of the closed forms).
-    Defaults: orthogonal U (singular values 1), normal W, b = 0.
+    Defaults: orthogonal U (singular values 1), normal W, b = 0. In training (`unroll(..., key=)`), `hidden_dropout`
+    leaves units of h_{t-1} out of its product, the same at every step (`rnnlab.noise.dropout`).
     """
 
     def init(key: Key[Array, ""], dim: int, dtype=jnp.float32) -> ElmanParams:
@@ -57,8 +60,8 @@ def elman(
     def drive(weights: ElmanParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
         return product(xs, weights.W)
 
-    def step(weights: ElmanParams, carry: ElmanCarry, z: Float[Array, "*B H"]) -> ElmanCarry:
-        return ElmanCarry(h=activation(z + carry.h @ weights.U + weights.b))
+    def step(weights: ElmanParams, carry: ElmanCarry, z: Float[Array, "*B H"], masks: Masks = Masks()) -> ElmanCarry:
+        return ElmanCarry(h=activation(z + (carry.h * masks.hidden) @ weights.U + weights.b))
 
     def read(weights: ElmanParams, carry: ElmanCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
         return carry.h
@@ -72,7 +75,8 @@ def elman(
         return ElmanCarry(da @ transposed.U), da
 
     local = Local(forward, backward, _deferred, _transposed) if activation in SLOPES else None
-    return Cell(init, start, drive, step, read, local=local)
+    cell = Cell(init, start, drive, step, read, local=local)
+    return dropout(cell, step, hidden=hidden_dropout, candidate=0.0)
 
 
 # The derivative of an activation, from its value. Another function may not even be elementwise: it has no `local`.

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
 from rnnlab.cells.products import outers, product
+from rnnlab.noise import Masks, dropout
 from rnnlab.types import Cell, Local
 
 
@@ -35,6 +36,8 @@ def gru(
     kernel: inits.Initializer = inits.normal(),
     recurrent: inits.Initializer = inits.orthogonal(),
     bias: inits.Initializer = inits.constant(),
+    hidden_dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
 ) -> Cell:
     """GRU with the reset after the product, as cuDNN and torch.nn.GRU have it (Cho et al. 2014, v3):
 
@@ -43,17 +46,22 @@ def gru(
         h_t = (1 - z) * n + z * h_{t-1},   y_t = h_t
 
     x [*B D] -> y [*B H]. Defaults: orthogonal U gate by gate, normal W, biases 0 but the update gate's,
-    which is `bias` + `update_bias` (a number, or an initialiser such as `chrono`). With U = W = 0, dh_T/dh_t = sigmoid(update_bias)^(T-t).
+    which is `bias` + `update_bias` (a number, or an initialiser such as `chrono`).
+    With U = W = 0, dh_T/dh_t = sigmoid(update_bias)^(T-t).
+    In training (`unroll(..., key=)`), `hidden_dropout` leaves units of h_{t-1} out of its product, the same at every
+    step, and `recurrent_dropout` entries of n, anew at every step (`rnnlab.noise.dropout`).
     """
 
-    def step(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"]) -> GRUCarry:
+    def step(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"], masks: Masks = Masks()) -> GRUCarry:
         zr, zz, zn = jnp.split(z + weights.b, 3, axis=-1)
-        ur, uz, un = jnp.split(carry.h @ weights.U, 3, axis=-1)
+        ur, uz, un = jnp.split((carry.h * masks.hidden) @ weights.U, 3, axis=-1)
         reset, update = jax.nn.sigmoid(zr + ur), jax.nn.sigmoid(zz + uz)
-        return _mixed(carry, update, jnp.tanh(zn + reset * (un + weights.bn)))
+        return _mixed(carry, update, jnp.tanh(zn + reset * (un + weights.bn)) * masks.candidate)
 
     init = _init(hidden, update_bias, kernel, recurrent, bias, inner_bias=bias)
-    return Cell(init, _start(hidden), _drive, step, _read, local=Local(_forward, _backward, _deferred, _transposed))
+    local = Local(_forward, _backward, _deferred, _transposed)
+    cell = Cell(init, _start(hidden), _drive, step, _read, local=local)
+    return dropout(cell, step, hidden=hidden_dropout, candidate=recurrent_dropout)
 
 
 class _Factors(NamedTuple):

@@ -32,7 +32,7 @@ def rhn(
     recurrent: inits.Initializer = inits.orthogonal(),
     bias: inits.Initializer = inits.constant(),
 ) -> Cell:
-    """Recurrent highway network of `depth` transitions a step, carry gate coupled (Zilly et al. 2017, equations 6 to 9):
+    """Recurrent highway network, `depth` transitions a step, coupled carry gate (Zilly et al. 2017, equations 6 to 9):
 
         s_0 = h_{t-1};   n, g = split(s_{l-1} U_l + b_l + (x_t W where l = 1))
         s_l = sigmoid(g) * tanh(n) + (1 - sigmoid(g)) * s_{l-1};   h_t = s_depth,   y_t = h_t

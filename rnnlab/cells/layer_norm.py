@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
@@ -132,6 +133,6 @@ def gru_layer_norm(
 
 def normed(a: Float[Array, "... G"]) -> Float[Array, "... G"]:
     """(a - mean a) / sqrt(var a + EPSILON) over the last axis, in float32 at least."""
-    wide = a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    wide = a.astype(np.promote_types(a.dtype, np.float32))
     centred = wide - wide.mean(-1, keepdims=True)
     return (centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + EPSILON)).astype(a.dtype)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
-from rnnlab.cells.products import outers, product
+from rnnlab.cells.products import Matrix, outers, product
+from rnnlab.noise import Masks, dropout
 from rnnlab.types import Cell, Local
 
 
@@ -38,6 +39,8 @@ def lstm(
     recurrent: inits.Initializer = inits.orthogonal(),
     bias: inits.Initializer = inits.constant(),
     projector: inits.Initializer = inits.normal(),
+    hidden_dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
 ) -> Cell:
     """LSTM with a forget gate (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000):
 
@@ -51,6 +54,8 @@ def lstm(
     `forget_bias`; at 1 the cell starts out remembering (Jozefowicz, Zaremba & Sutskever 2015). An initialiser
     (`chrono`, `uniform_gate`) draws it, and the input gate's bias is then lowered by as much.
     With U = W = 0, dc_T/dc_t = sigmoid(forget_bias)^(T-t).
+    In training (`unroll(..., key=)`), `hidden_dropout` leaves units of h_{t-1} out of its product, the same at every
+    step, and `recurrent_dropout` entries of tanh(g), anew at every step (`rnnlab.noise.dropout`).
     """
     width = hidden if projection is None else projection
 
@@ -71,18 +76,19 @@ def lstm(
     def drive(weights: LSTMParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
         return product(xs, weights.W)
 
-    def step(weights: LSTMParams, carry: LSTMCarry, z: Float[Array, "*B G"]) -> LSTMCarry:
-        i, f, g, o = jnp.split(z + carry.h @ weights.U + weights.b, 4, axis=-1)
-        c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    def step(weights: LSTMParams, carry: LSTMCarry, z: Float[Array, "*B G"], masks: Masks = Masks()) -> LSTMCarry:
+        i, f, g, o = jnp.split(z + (carry.h * masks.hidden) @ weights.U + weights.b, 4, axis=-1)
+        c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * (jnp.tanh(g) * masks.candidate)
         return LSTMCarry(_project(weights.R, jax.nn.sigmoid(o) * jnp.tanh(c)), c)
 
     def read(weights: LSTMParams, carry: LSTMCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B P"]:
         return carry.h
 
-    return Cell(init, start, drive, step, read, local=Local(_forward, _backward, _deferred, _transposed))
+    cell = Cell(init, start, drive, step, read, local=Local(_forward, _backward, _deferred, _transposed))
+    return dropout(cell, step, hidden=hidden_dropout, candidate=recurrent_dropout, written="c")
 
 
-def _project(R: Float[Array, "H P"] | None, m: Float[Array, "*B H"]) -> Float[Array, "*B P"]:
+def _project(R: Float[Matrix, "H P"] | None, m: Float[Array, "*B H"]) -> Float[Array, "*B P"]:
     return m if R is None else m @ R
 
 

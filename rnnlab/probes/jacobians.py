@@ -7,6 +7,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from rnnlab.engines import scan
+from rnnlab.noise import quiet
 from rnnlab.types import Cell, PyTree
 from rnnlab.unroll import unroll
 
@@ -18,6 +19,7 @@ def step_jacobians(
 
     Memory T S^2; time T forward passes of a step in S directions. For a batch, `jax.vmap`.
     """
+    cell = quiet(cell)
     weights = cell.prepare(params)
     start = cell.start(weights, ()) if start is None else start
     carries = unroll(cell, params, xs, start=start, engine=scan).carries  # forward mode may be taken of this
