@@ -26,7 +26,7 @@ import numpy as np
 import optax
 
 from rnnlab import cli, figures, probes, report
-from rnnlab.cells import CELLS
+from rnnlab.cells import CELLS, own
 from rnnlab.data import text
 from rnnlab.errors import InputError
 from rnnlab.layers import zero_taps
@@ -39,7 +39,9 @@ HELD_OUT = 0.1  # the last tenth of the text is never trained on
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    cell: tuple[str, ...] = cli.flag(("elman", "lstm_forget0", "lstm", "gru"), "cells to compare", choices=tuple(CELLS))
+    cell: tuple[str, ...] = cli.flag(
+        ("elman", "lstm_forget0", "lstm", "gru"), f"cells to compare: {', '.join(CELLS)}, or your own, FILE.py:FACTORY"
+    )
     layers: int = cli.flag(3, "cells stacked, L", low=1)
     hidden: int = cli.flag(128, "hidden units of each layer, H; also the features of an embedded character", low=1)
     length: int = cli.flag(100, "characters in a training sequence, T", low=4)
@@ -63,16 +65,18 @@ class Config:
 
 
 class Inputs(NamedTuple):
-    """train, test: character ids [N]; the test part is the text's last tenth."""
+    """train, test: character ids [N]; the test part is the text's last tenth. own: the files of a reader's cells
+    and their SHA-256."""
 
     source: text.Text
     vocabulary: text.Vocabulary
     train: np.ndarray
     test: np.ndarray
+    own: dict[str, str]
 
     @property
     def hashes(self) -> dict[str, str]:
-        return {self.source.name: self.source.sha256}
+        return {self.source.name: self.source.sha256, **self.own}
 
 
 def inputs(config: Config) -> Inputs:
@@ -82,8 +86,7 @@ def inputs(config: Config) -> Inputs:
         raise InputError(
             f"last_lag: expected at least 3 lags, first_lag = {first} < last_lag < length = {config.length}, got {last}"
         )
-    if len(set(config.cell)) < len(config.cell):
-        raise InputError(f"cell: expected every cell once, got {','.join(config.cell)}")
+    own.check(config.cell)
     source = text.read(config.text) if config.text else text.python_reference()
     train, test = text.split(source.content, HELD_OUT)
     needed = math.ceil((config.length + 2) / HELD_OUT)
@@ -93,7 +96,7 @@ def inputs(config: Config) -> Inputs:
             f"got {len(source.content)} in {source.name}"
         )
     vocabulary = text.vocabulary(train)
-    return Inputs(source, vocabulary, vocabulary.encode(train), vocabulary.encode(test))
+    return Inputs(source, vocabulary, vocabulary.encode(train), vocabulary.encode(test), own.sources(config.cell))
 
 
 # What is computed.
@@ -124,7 +127,7 @@ class Programs(NamedTuple):
 
 
 def programs(config: Config, given: Inputs, cell: str) -> Programs:
-    model = LanguageModel([CELLS[cell](config.hidden)] * config.layers, given.vocabulary.size, config.hidden)
+    model = LanguageModel([own.factory(cell)(config.hidden)] * config.layers, given.vocabulary.size, config.hidden)
     warm, peak = max(1, config.steps // 10), config.learning_rate
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warm, max(config.steps, warm + 1))
     optimiser = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule))
@@ -235,7 +238,7 @@ def _keep(config: Config, cell: str, seed: int, points: list[int], measured: lis
             arrays[f"{loss}_{field}"] = np.stack([getattr(one, field) for one in profiles])
         for part in profiles[0].parts:
             arrays[f"{loss}_d{part}"] = np.stack([one.parts[part] for one in profiles])
-    run.arrays(f"{cell}_seed{seed}", **arrays)
+    run.arrays(f"{own.label(cell)}_seed{seed}", **arrays)
     for point, mean in zip(points, arrays["last_mean"], strict=True):
         fit = jax.device_get(probes.fit_decay(jnp.asarray(mean), *config.lags))
         for layer in range(config.layers):
@@ -262,7 +265,7 @@ def table(run) -> str:
             top = layer == config.layers
             lines.append(
                 [
-                    LABELS.get(cell, cell) if top else "",
+                    LABELS.get(cell, own.label(cell)) if top else "",
                     str(layer),
                     *(_over_seeds(before, *column) for column in (("gamma", 3), ("half_life", 1), ("r2", 3))),
                     *(_over_seeds(after, *column) for column in (("gamma", 3), ("half_life", 1))),
@@ -333,7 +336,7 @@ class Curves(NamedTuple):
 
 
 def curves_of(run, config: Config, cell: str) -> Curves:
-    stored = [run.load(f"{cell}_seed{config.seed + n}") for n in range(config.seeds)]
+    stored = [run.load(f"{own.label(cell)}_seed{config.seed + n}") for n in range(config.seeds)]
     mean, low, high, every_step = (
         np.mean([one[f] for one in stored], axis=0)[..., ::-1] / figures.LN10
         for f in ("last_mean", "last_low", "last_high", "train_sum")
@@ -343,7 +346,7 @@ def curves_of(run, config: Config, cell: str) -> Curves:
     colour = figures.COLOURS[config.cell.index(cell) % len(figures.COLOURS)]
     per_layer = 10 ** ((mean[0, 0, 0] - mean[0, -1, 0]) / max(1, config.layers - 1))
     points = stored[0]["points"].tolist()
-    return Curves(LABELS.get(cell, cell), colour, points, mean, low, high, fit, per_layer, every_step[:, 0])
+    return Curves(LABELS.get(cell, own.label(cell)), colour, points, mean, low, high, fit, per_layer, every_step[:, 0])
 
 
 def figure(run):

@@ -174,6 +174,3 @@ def critical_scale(drive: float) -> float:
         square, slope = moments(q)
         low, high = (low, q) if (q - drive) * slope > square else (q, high)
     return 1 / math.sqrt(moments(low)[1])
-
-
-INITIALIZERS = {"orthogonal": orthogonal, "uniform": uniform, "identity": identity, "normal": normal}
