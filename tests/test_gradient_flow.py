@@ -14,7 +14,10 @@ from rnnlab.cells import CELLS
 from rnnlab.errors import InputError
 from rnnlab.models.language_model import LanguageModel
 
-pytestmark = pytest.mark.usefixtures("allow_promotion")
+pytestmark = [
+    pytest.mark.usefixtures("allow_promotion"),
+    pytest.mark.xdist_group("gradient_flow"),
+]  # one worker, one run
 
 TINY = dict(
     cell="elman,lstm", layers=2, hidden=6, length=12, batch=3, steps=4, measurements=2, examples=5, seeds=2,

@@ -23,6 +23,7 @@ H, LENGTHS = precision_run.H, precision_run.LENGTHS
 pytestmark = [
     pytest.mark.parametrize("dtype", CLOSE), pytest.mark.parametrize("name", CELLS),
     pytest.mark.xdist_group("precision"),  # one worker, and one process for all
+    pytest.mark.slow,
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array
 
 from rnnlab.engines.pieces import in_pieces
-from rnnlab.engines.scan import WIDE, batch_shape, scan
+from rnnlab.engines.scan import WIDE, batch_shape, known, scan
 from rnnlab.types import Cell, PyTree
 
 # Where no gradient is taken the input product is made of so many rows (steps times batch) at once: enough for its full
@@ -51,10 +51,12 @@ def _recurrence(cell: Cell) -> Callable[..., PyTree]:
         def piece(carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree, tuple]:
             return *_fetched(partial(bare.step, weights), carry, cell.drive(weights, inputs)), ()
 
-        rows = math.prod(batch_shape(cell, weights, carry))
+        rows, length = math.prod(batch_shape(cell, weights, carry)), _length(inputs)
+        if not known(rows, length):
+            return piece(carry, inputs)[1]
         if rows >= WIDE:
             return scan(bare, weights, carry, inputs)[0]
-        return in_pieces(piece, _size(len(jax.tree.leaves(inputs)[0]), ROWS // max(1, rows)), carry, inputs)[1]
+        return in_pieces(piece, _size(length, ROWS // max(1, rows)), carry, inputs)[1]
 
     def step(weights: PyTree, carry: PyTree, z: PyTree) -> tuple[PyTree, PyTree]:
         carry, factors = forward(weights, carry, z)
@@ -96,6 +98,11 @@ def _size(length: int, wanted: int) -> int:
     return next((size for size in range(wanted, wanted // 2, -1) if length % size == 0), wanted)
 
 
+def _length(tree: PyTree) -> int:
+    """T; `len` would refuse a symbolic one."""
+    return jax.tree.leaves(tree)[0].shape[0]
+
+
 def _at(tree: PyTree, t: Array) -> PyTree:
     return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, t, keepdims=False), tree)
 
@@ -105,7 +112,7 @@ def _fetched(step: Callable, carry: PyTree, zs: PyTree) -> tuple[PyTree, PyTree]
 
     Read in its own step, XLA on CPU merges the reading with the gates into loops with strides: up to twice the time.
     """
-    length = len(jax.tree.leaves(zs)[0])
+    length = _length(zs)
     if sum(z.size for z in jax.tree.leaves(zs)) <= length * sum(c.size for c in jax.tree.leaves(carry)):
         return lax.scan(lambda carry, z: (step(carry, z),) * 2, carry, zs)
 
@@ -134,7 +141,7 @@ def _in_place(step: Callable, carry: PyTree, zs: PyTree) -> PyTree:
         return carry, distinct.leaves(out)
 
     outputs = jax.eval_shape(stepped, carry, [jax.ShapeDtypeStruct(z.shape[1:], z.dtype) for z in given])[1]
-    buffers = [jnp.zeros((len(given[0]), *one.shape), one.dtype) for one in outputs]
+    buffers = [jnp.zeros((_length(given), *one.shape), one.dtype) for one in outputs]
     drive, *rest = given
     place = max((n for n, b in enumerate(buffers) if (b.shape, b.dtype) == (drive.shape, drive.dtype)), default=None)
     if place is not None:
@@ -145,7 +152,7 @@ def _in_place(step: Callable, carry: PyTree, zs: PyTree) -> PyTree:
         carry, out = stepped(carry, _at([drive if place is None else buffers[place], *rest], t))
         return carry, [lax.dynamic_update_index_in_dim(b, o, t, 0) for b, o in zip(buffers, out, strict=True)]
 
-    return distinct.tree(lax.fori_loop(0, len(drive), body, (carry, buffers))[1])
+    return distinct.tree(lax.fori_loop(0, _length(drive), body, (carry, buffers))[1])
 
 
 class _Distinct:

@@ -22,9 +22,15 @@ def scan(cell: Cell, weights: PyTree, carry: PyTree, inputs: PyTree) -> tuple[Py
         carry = cell.step(weights, carry, z)
         return carry, carry
 
-    if math.prod(batch_shape(cell, weights, carry)) >= WIDE:
+    rows = math.prod(batch_shape(cell, weights, carry))
+    if known(rows) and rows >= WIDE:
         return lax.scan(lambda carry, x: step(carry, cell.drive(weights, x)), carry, inputs)[1], ()
     return lax.scan(step, carry, cell.drive(weights, inputs))[1], ()
+
+
+def known(*sizes: int) -> bool:
+    """Whether all are numbers. In a program for any size (`jax.export`) they are symbols, and nothing to choose by."""
+    return all(isinstance(size, int) for size in sizes)
 
 
 def batch_shape(cell: Cell, weights: PyTree, carry: PyTree) -> tuple[int, ...]:
