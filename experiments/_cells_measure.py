@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from rnnlab import probes
-from rnnlab.cells import CELLS, IMAGE_CELLS
+from rnnlab.cells import IMAGE_CELLS, own
 from rnnlab.noise import quiet
 from rnnlab.types import Cell, PyTree
 from rnnlab.unroll import unroll
@@ -38,7 +38,7 @@ def made(name: str, hidden: int, dim: int, rows: int, columns: int) -> Made:
     Channels are rounded up: 64 units are 4 channels on 4x4, and 8 are 1 channel and 16 units.
     """
     if name not in IMAGE_CELLS:
-        return Made(CELLS[name](hidden), (dim,), hidden)
+        return Made(own.factory(name)(hidden), (dim,), hidden)
     pixels = rows * columns
     channels, features = -(-hidden // pixels), -(-dim // pixels)
     cell = IMAGE_CELLS[name](channels, rows=rows, columns=columns)

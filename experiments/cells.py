@@ -35,7 +35,7 @@ from experiments._cells_measure import (
     words,
 )
 from rnnlab import cli, report
-from rnnlab.cells import CELLS, IMAGE_CELLS
+from rnnlab.cells import CELLS, IMAGE_CELLS, own
 from rnnlab.errors import InputError
 from rnnlab.progress import Progress
 from rnnlab.timing import Ratio, in_turns, ratio
@@ -46,7 +46,7 @@ REFERENCE = "elman"  # whose time is 1
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    cell: tuple[str, ...] = cli.flag(NAMES, "cells to measure", choices=NAMES)
+    cell: tuple[str, ...] = cli.flag(NAMES, f"cells to measure: {', '.join(NAMES)}, or FILE.py:FACTORY")
     hidden: int = cli.flag(64, "hidden units, H; those of a cell of images are spread over its pixels", low=1)
     dim: int = cli.flag(16, "inputs, D; spread over the pixels likewise", low=1)
     rows: int = cli.flag(4, "pixels of an image in a column, and ...", low=1)
@@ -66,7 +66,7 @@ class Config:
 
 
 class Inputs(NamedTuple):
-    """Nothing is read: inputs are generated from the seed, which is part of the configuration."""
+    """Inputs are generated from the seed, which is part of the configuration; read are a reader's own cells alone."""
 
     hashes: dict[str, str]
 
@@ -78,9 +78,10 @@ def inputs(config: Config) -> Inputs:
             f"last_lag: expected at least 3 lags, first_lag = {config.first_lag} < last_lag < "
             f"length = {config.length}, got {config.last_lag}"
         )
+    own.check(name for name in config.cell if name not in IMAGE_CELLS)
     if len(set(config.cell)) < len(config.cell):
         raise InputError(f"cell: expected every cell once, got {','.join(config.cell)}")
-    return Inputs({})
+    return Inputs(own.sources(config.cell))
 
 
 def run(config: Config, given: Inputs, run) -> None:

@@ -149,7 +149,7 @@ def test_half_lives_in_words():
     [
         (dict(last_lag=30), "last_lag: expected at least 3 lags"),
         (dict(first_lag=12), "last_lag: expected at least 3 lags"),
-        (dict(cell="gru,gru"), "expected every item once"),
+        (dict(cell="gru,gru"), "cell: expected every cell once"),
         (dict(cell="grru"), "one of elman"),
         (dict(hidden=0), "at least 1"),
     ],
