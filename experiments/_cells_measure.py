@@ -16,9 +16,7 @@ from rnnlab.types import Cell, PyTree
 from rnnlab.unroll import unroll
 
 SMALL = 8  # units at which structure and closed forms are measured: a Jacobian has the square of it
-TOLERANCE = (
-    1e-4  # relative, of float32: its rounding is 1e-7, what is not linear or not diagonal is off by 0.1 and more
-)
+TOLERANCE = 1e-4  # relative: float32 rounds at 1e-7, and what is not linear or not diagonal is off by 0.1 and more
 CARRIES = 16  # pairs: a few units of a relu are linear by chance
 STEPS = 32  # of a product of Jacobians
 MATRICES = ("W", "U", "V", "P", "R", "p")  # parameters that a closed form takes to be 0; biases and gains stay
@@ -148,8 +146,10 @@ def own_decay(cell: Cell, event: tuple[int, ...], seed: int) -> float:
 
 
 def _without_matrices(params: PyTree) -> PyTree:
-    names = [name for name in MATRICES if getattr(params, name, None) is not None]
-    return params._replace(**{name: jnp.zeros_like(getattr(params, name)) for name in names})
+    def emptied(path: tuple, leaf: jax.Array) -> jax.Array:
+        return jnp.zeros_like(leaf) if jax.tree_util.keystr(path[-1:], simple=True) in MATRICES else leaf
+
+    return jax.tree_util.tree_map_with_path(emptied, params)
 
 
 def decay(one: Made, shape: tuple[int, int], lags: tuple[int, int]) -> Callable[[int], dict[str, float]]:

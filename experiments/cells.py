@@ -151,7 +151,7 @@ def lines_of(run) -> list[Line]:
         [facts] = [row for row in rows if row["kind"] == "cell" and row["cell"] == name]
         decays = [row for row in rows if row["kind"] == "decay" and row["cell"] == name]
         over = ratio(seconds[REFERENCE], seconds[name])
-        lines.append(Line(name, facts, decays, over, float(np.median(seconds[name]))))
+        lines.append(Line(own.label(name), facts, decays, over, float(np.median(seconds[name]))))
     return sorted(lines, key=_rank, reverse=True)
 
 
@@ -203,8 +203,8 @@ def notes(run) -> str:
     images = [name for name in config.cell if name in IMAGE_CELLS]
     said = [
         "parameters, carry: numbers a hidden unit (carry: of one row).",
-        f"kind: measured on {SMALL} units at random parameters; linear: the step is affine in the carry; diagonal: it "
-        "couples no two units; sequential: neither.",
+        f"kind: measured on {SMALL} units (of images: whole channels) at random parameters; linear: the step is affine "
+        "in the carry; diagonal: it couples no two units; sequential: neither.",
         "us/step: of a training step (mean output, gradients of the parameters) over T, the median of rounds in turns; "
         f"time: over {REFERENCE}'s, with its bootstrap interval.",
         f"gamma, half-life (steps): fit of ln ||dL/dcarry_t|| at initialisation, L a random projection of the last "

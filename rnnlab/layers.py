@@ -17,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Integer, Key, Shaped
 from rnnlab import initializers as inits
 from rnnlab.noise import quiet, variational
 from rnnlab.types import Cell, Directions, Engine, Local, PyTree
-from rnnlab.unroll import Unrolled, bidirectional, mask, select, unroll
+from rnnlab.unroll import Unrolled, bidirectional, mask, unroll
+from rnnlab.wrappers import select
 
 
 def plain(xs: Shaped[Array, "..."], ys: Shaped[Array, "..."]) -> Shaped[Array, "..."]:

@@ -6,15 +6,15 @@ the step: its inputs are (xs, keys) and its z is (z, key). `unroll(..., key=)` h
 None, and the cell is its own expectation.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key
 
 from rnnlab.types import Cell, PyTree
+from rnnlab.wrappers import beside
 
 # Folded into a key for each use of it, so that no two draws share their numbers.
 ZONEOUT, CANDIDATE, HIDDEN, WEIGHTS = range(4)
@@ -25,16 +25,15 @@ def zoneout(cell: Cell, **rates: float | int) -> Cell:
 
     rates: by the name of the carry's leaf, `zoneout(lstm(128), h=0.05, c=0.5)`; other leaves are never held. Without a
     key the expectation, rate * old + (1 - rate) * new (Krueger et al. 2017, section 3). On the engine `fused` where the
-    cell is. Raises ValueError for a rate outside [0, 1), or (at the first step) for a leaf that the carry has not.
+    cell is. Raises ValueError for a rate outside [0, 1), or (where it is used) for a leaf that the carry has not,
+    TypeError for a carry without names.
     """
     _check_rates("zoneout", rates)
     cell = keyed(cell)
 
     def stays(key: Key[Array, ""] | None, carry: PyTree) -> PyTree:
         """The share of the old value in the new one, leaf by leaf: 0 or 1, or the expected one."""
-        unknown = set(rates) - set(carry._fields)
-        if unknown:
-            raise ValueError(f"zoneout: expected leaves among {', '.join(carry._fields)}, got {', '.join(unknown)}")
+        _check_names("zoneout", rates, carry)
         shares = []
         for n, (name, leaf) in enumerate(zip(carry._fields, carry, strict=True)):
             rate = rates.get(name, 0)
@@ -82,9 +81,7 @@ def drop_weights(cell: Cell, rate: float | int, *names: str) -> Cell:
     cell = keyed(cell)
 
     def noise(key: Key[Array, ""] | None, weights: PyTree, batch_shape: tuple[int, ...]) -> PyTree:
-        unknown = [name for name in names if name not in weights._fields]
-        if unknown:
-            raise ValueError(f"drop_weights: expected names among {', '.join(weights._fields)}, got {unknown[0]!r}")
+        _check_names("drop_weights", names, weights)
         if key is not None:
             keys = jax.random.split(jax.random.fold_in(key, WEIGHTS), len(names))
             matrices = {name: getattr(weights, name) for name in names}
@@ -194,12 +191,11 @@ def keyed(cell: Cell) -> Cell:
         return cell.local.forward(weights, carry, z[0])
 
     def deferred(weights: PyTree, inputs: tuple, *rest: PyTree) -> tuple[PyTree, tuple]:
-        xs, keys = inputs
-        dweights, dxs = cell.local.deferred(weights, xs, *rest)
-        return dweights, (dxs, None if keys is None else np.zeros(keys.shape, jax.dtypes.float0))
+        dweights, dxs = cell.local.deferred(weights, inputs[0], *rest)
+        return dweights, (dxs, None)
 
     return cell._replace(
-        drive=lambda weights, inputs: (cell.drive(weights, inputs[0]), inputs[1]),
+        drive=beside(cell),
         step=lambda weights, carry, z: cell.step(weights, carry, z[0]),
         local=cell.local and cell.local._replace(forward=forward, deferred=deferred),
         noise=lambda key, weights, batch_shape: weights,
@@ -210,3 +206,12 @@ def _check_rates(name: str, rates: Mapping[str, float | int]) -> None:
     for which, rate in rates.items():
         if not 0 <= rate < 1:
             raise ValueError(f"{name}: expected a rate in [0, 1), got {which}={rate}")
+
+
+def _check_names(who: str, names: Iterable[str], found: PyTree) -> None:
+    fields = getattr(found, "_fields", None)
+    if fields is None:
+        raise TypeError(f"{who}: expected a cell whose parts have names, NamedTuples, got {type(found).__name__}")
+    for name in names:
+        if name not in fields:
+            raise ValueError(f"{who}: expected names among {', '.join(fields)}, got {name!r}")

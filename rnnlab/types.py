@@ -9,6 +9,8 @@ Axis alphabet, used in every signature and docstring of rnnlab:
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
+
 PyTree = Any
 
 
@@ -64,6 +66,13 @@ class Cell(NamedTuple):
     input_rank: int = 1
     local: Local | None = None
     noise: Callable[..., PyTree] | None = None
+
+
+def batch_shape(cell: Cell, weights: PyTree, carry: PyTree) -> tuple[int, ...]:
+    """*B, by comparing a carry with one of a single row."""
+    event = jax.eval_shape(lambda weights: cell.start(weights, ()), weights)
+    one, many = jax.tree.leaves(event)[0], jax.tree.leaves(carry)[0]
+    return many.shape[: many.ndim - one.ndim]
 
 
 class Directions(NamedTuple):

@@ -1,9 +1,4 @@
-"""Cells over time: `unroll` and `bidirectional`, with lengths, resets, taps, noise and chunks.
-
-Wrappers (`held`, `tapped`, `restarted`) turn a cell into a cell and are written once, for all cells and engines.
-A tap sits inside the hold: outside it, reversed and masked input gets wrong gradients. A restart sits outside, so that
-it also counts at padding, where a reversed sequence may end.
-"""
+"""Cells over time: `unroll` and `bidirectional`, with lengths, resets, taps, noise and chunks."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,9 +10,9 @@ from jaxtyping import Array, Bool, Integer, Key, Shaped
 
 from rnnlab.engines import default
 from rnnlab.engines.pieces import in_pieces
-from rnnlab.engines.scan import batch_shape as batch_shape_of
 from rnnlab.noise import drawn, quiet
 from rnnlab.types import Cell, Directions, Engine, PyTree
+from rnnlab.wrappers import held, restarted, select, tapped
 
 
 class Unrolled(NamedTuple):
@@ -32,107 +27,6 @@ class Unrolled(NamedTuple):
     carries: PyTree
     last: PyTree
     info: PyTree
-
-
-# Wrappers: Cell -> Cell. Each takes its own per-step input beside the cell's.
-
-
-def tapped(cell: Cell) -> Cell:
-    """A tap is added to every new carry; at zero taps, the gradient with respect to tap_t is dL/dcarry_t."""
-
-    def step(weights: PyTree, carry: PyTree, z: tuple) -> PyTree:
-        z, tap = z
-        return jax.tree.map(jnp.add, cell.step(weights, carry, z), tap)
-
-    def forward(weights: PyTree, carry: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
-        z, tap = z
-        carry, factors = cell.local.forward(weights, carry, z)
-        return jax.tree.map(jnp.add, carry, tap), factors
-
-    def backward(weights: PyTree, factors: PyTree, dcarry: PyTree) -> tuple[PyTree, tuple]:
-        before, kept = cell.local.backward(weights, factors, dcarry)
-        return before, (kept, dcarry)
-
-    def deferred(weights: PyTree, inputs: tuple, carries: PyTree, factors: PyTree, kept: tuple) -> tuple[PyTree, tuple]:
-        kept, dtaps = kept
-        dweights, dinputs = cell.local.deferred(weights, inputs[0], carries, factors, kept)
-        return dweights, (dinputs, dtaps)
-
-    local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
-    return cell._replace(drive=_beside(cell), step=step, local=local)
-
-
-def held(cell: Cell) -> Cell:
-    """Where keep_t [*B] is False the carry stays what it was."""
-
-    def step(weights: PyTree, carry: PyTree, z: tuple) -> PyTree:
-        z, keep = z
-        return hold(keep, cell.step(weights, carry, z), carry)
-
-    def forward(weights: PyTree, carry: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
-        z, keep = z
-        new, factors = cell.local.forward(weights, carry, z)
-        return hold(keep, new, carry), (factors, keep)
-
-    def backward(weights: PyTree, factors: tuple, dcarry: PyTree) -> tuple[PyTree, PyTree]:
-        factors, keep = factors
-        none = jax.tree.map(jnp.zeros_like, dcarry)
-        through, kept = cell.local.backward(weights, factors, hold(keep, dcarry, none))
-        return jax.tree.map(jnp.add, through, hold(keep, none, dcarry)), kept
-
-    def deferred(weights: PyTree, inputs: tuple, carries: PyTree, factors: tuple, kept: PyTree) -> tuple[PyTree, tuple]:
-        inputs, keep = inputs
-        dweights, dinputs = cell.local.deferred(weights, inputs, carries, factors[0], kept)
-        return dweights, (dinputs, np.zeros(keep.shape, jax.dtypes.float0))
-
-    local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
-    return cell._replace(drive=_beside(cell), step=step, local=local)
-
-
-def restarted(cell: Cell) -> Cell:
-    """Where restart_t [*B] is True the step begins at the cell's own first carry, and nothing flows back past it."""
-
-    def first(weights: PyTree, carry: PyTree) -> PyTree:
-        return cell.start(weights, batch_shape_of(cell, weights, carry))
-
-    def step(weights: PyTree, carry: PyTree, z: tuple) -> PyTree:
-        z, restart = z
-        return cell.step(weights, hold(restart, first(weights, carry), carry), z)
-
-    def forward(weights: PyTree, carry: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
-        z, restart = z
-        new, factors = cell.local.forward(weights, hold(restart, first(weights, carry), carry), z)
-        return new, (factors, restart)
-
-    def backward(weights: PyTree, factors: tuple, dcarry: PyTree) -> tuple[PyTree, tuple]:
-        factors, restart = factors
-        before, kept = cell.local.backward(weights, factors, dcarry)
-        none = jax.tree.map(jnp.zeros_like, before)
-        return hold(restart, none, before), (kept, hold(restart, before, none))
-
-    def deferred(weights: PyTree, inputs: tuple, carries: PyTree, factors: tuple, kept: tuple) -> tuple[PyTree, tuple]:
-        (inputs, restart), (kept, dfirst) = inputs, kept
-        start, pull = jax.vjp(lambda weights: first(weights, jax.tree.map(lambda c: c[0], carries)), weights)
-        carries = jax.tree.map(lambda s, c: select(restart, jnp.broadcast_to(s, c.shape), c), start, carries)
-        dweights, dinputs = cell.local.deferred(weights, inputs, carries, factors[0], kept)
-        [learned] = pull(jax.tree.map(lambda d: d.sum(0), dfirst))
-        return jax.tree.map(jnp.add, dweights, learned), (dinputs, np.zeros(restart.shape, jax.dtypes.float0))
-
-    local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
-    return cell._replace(drive=_beside(cell), step=step, local=local)
-
-
-def hold(keep: Array, new: PyTree, old: PyTree) -> PyTree:
-    """Each leaf [*B, *event]: new where keep [*B], else old."""
-    return jax.tree.map(lambda new, old: select(keep, new, old), new, old)
-
-
-def _beside(cell: Cell) -> Callable:
-    """The drive of a wrapped cell: what the wrapper wants at each step goes past the cell's own drive."""
-    return lambda weights, inputs: (cell.drive(weights, inputs[0]), inputs[1])
-
-
-# Over time.
 
 
 def unroll(
@@ -259,11 +153,6 @@ def _chunked(segment: Callable, chunk: int, carry: PyTree, inputs: PyTree) -> Un
 
 def _flipped(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda a: jnp.flip(a, axis=0), tree)
-
-
-def select(keep: Array, new: Array, old: Array) -> Array:
-    """new where keep, else old; keep is broadcast over the trailing (event) axes."""
-    return jnp.where(keep.reshape(keep.shape + (1,) * (new.ndim - keep.ndim)), new, old)
 
 
 def mask(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnlab.cells import ElmanCarry, GRUCarry, LSTMCarry, elman, gru
+from rnnlab.cells import Hidden, LSTMCarry, elman, gru
 from rnnlab.cells import lstm as lstm_cell
 from rnnlab.interop.onnx import from_onnx, initial
 from rnnlab.interop.torch import from_torch
@@ -83,7 +83,7 @@ def torch_carries(net: TorchNet, h: jax.Array, c: jax.Array | None) -> tuple[PyT
     """States stacked over layers and directions [LD, ...] as a carry for every layer."""
     if net.cell == "lstm":
         return as_layers(net, [LSTMCarry(*hc) for hc in zip(h, c, strict=True)])
-    return as_layers(net, [GRUCarry(one) if net.cell == "gru" else ElmanCarry(one) for one in h])
+    return as_layers(net, [Hidden(one) for one in h])
 
 
 def stacked(net: TorchNet, carries: tuple[PyTree, ...]) -> dict[str, jax.Array]:

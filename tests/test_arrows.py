@@ -30,6 +30,7 @@ rnnlab.unroll
 rnnlab.engines
 rnnlab.cells
 rnnlab.noise
+rnnlab.wrappers
 rnnlab.initializers
 rnnlab.types
 rnnlab.errors

@@ -74,12 +74,14 @@ def test_a_trained_stack_is_a_program_for_any_batch_and_time(unchecked, trained,
             close(one, other)
 
 
+@pytest.mark.parametrize("with_lengths", [False, True], ids=["full", "ragged"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_program_for_any_size_has_its_gradient_too(unchecked, trained, engine):
-    program = exported(trained, ENGINES[engine], with_lengths=False, vjp_order=1)
+def test_a_program_for_any_size_has_its_gradient_too(unchecked, trained, engine, with_lengths):
+    program = exported(trained, ENGINES[engine], with_lengths=with_lengths, vjp_order=1)
     xs = np.random.default_rng(1).normal(size=(5, 2, D))
-    got = jax.grad(lambda leaves: program.func(leaves, xs)[0].sum())(jax.tree.leaves(trained))
-    expected = jax.grad(lambda params: layers(STACK, params, xs).ys.sum())(trained)
+    given = (np.array([5, 2], np.int32),) if with_lengths else ()
+    got = jax.grad(lambda leaves: program.func(leaves, xs, *given)[0].sum())(jax.tree.leaves(trained))
+    expected = jax.grad(lambda p: layers(STACK, p, xs, lengths=given[0] if given else None).ys.sum())(trained)
     for one, other in zip(got, jax.tree.leaves(expected), strict=True):
         close(one, other)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnlab.cells import ElmanCarry, elman, gru, lstm, lstm_peephole
+from rnnlab.cells import Hidden, elman, gru, lstm, lstm_peephole
 from rnnlab.engines import fused, scan
 from rnnlab.layers import highway, init_layers, layers, zero_taps
 from rnnlab.noise import drop_weights, quiet, variational, zoneout
@@ -97,7 +97,7 @@ def test_hidden_dropout_has_one_mask_for_all_steps_of_a_row():
     cell = elman(H, activation=linear, hidden_dropout=0.4)
     params, xs = setting(cell)
     params = params._replace(U=jnp.eye(H), W=0 * params.W)
-    start = ElmanCarry(jnp.ones((B, H)))
+    start = Hidden(jnp.ones((B, H)))
     h = np.asarray(unroll(cell, params, xs, start=start, key=KEY).carries.h)
     near((h[0] > 0).mean(), 0.6, h[0].size)
     kept = h[0] > 0
@@ -139,7 +139,7 @@ def test_dropped_weights_are_the_same_at_every_step_and_for_every_row():
     cell = drop_weights(elman(H, activation=linear), 0.3, "U")
     params, xs = setting(cell)
     ones = jnp.ones((H, H), xs.dtype)
-    start = ElmanCarry(jnp.eye(H)[:B])  # each row reads one row of the dropped matrix, at the first step
+    start = Hidden(jnp.eye(H)[:B])  # each row reads one row of the dropped matrix, at the first step
     out = unroll(cell, params._replace(W=0 * params.W, U=ones), xs, start=start, key=KEY).carries.h
     grads = jax.grad(lambda U: unroll(cell, params._replace(U=U), xs, key=KEY).ys.sum())(ones)
     dropped = np.asarray(grads) == 0
@@ -235,13 +235,19 @@ def test_a_key_means_nothing_to_a_cell_without_noise():
         (lambda: drop_weights(lstm(H), 2, "U"), r"drop_weights: expected a rate in \[0, 1\), got rate=2"),
         (lambda: drop_weights(lstm(H), 0.5), "drop_weights: expected the names of weights, such as 'U', got none"),
         (lambda: used(drop_weights(lstm(H), 0.5, "X")), "drop_weights: expected names among W, U, b, R, got 'X'"),
-        (lambda: used(zoneout(lstm(H), x=0.5)), "zoneout: expected leaves among h, c, got x"),
+        (lambda: used(zoneout(lstm(H), x=0.5)), "zoneout: expected names among h, c, got 'x'"),
         (lambda: variational(jnp.ones((2, 3)), 1.5, KEY), r"variational: expected a rate in \[0, 1\), got rate=1.5"),
     ],
 )
 def test_wrong_arguments_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_parts_without_names_are_refused():
+    bare = elman(H)._replace(start=lambda weights, batch_shape: jnp.zeros((*batch_shape, H)))
+    with pytest.raises(TypeError, match="zoneout: expected a cell whose parts have names, NamedTuples, got "):
+        used(zoneout(bare, h=0.5))
 
 
 def used(cell):

@@ -76,16 +76,39 @@ def test_stacks_and_probes_take_it(cell):
     assert probes.product_singular_values(jacobians).shape == (T, H)
 
 
-def test_the_experiment_takes_it_by_a_flag(file, tmp_path):
-    flags = dict(
-        cell=f"gru,{file}:leaky", layers=1, hidden=4, length=12, batch=2, steps=2, measurements=1, examples=3, seeds=1,
-        first_lag=1, scored=200, runs=tmp_path,
-    )  # fmt: skip
-    command = ["gradient_flow", *(f"--{name}={value}" for name, value in flags.items()), "--nocompilation_cache"]
+# As plain as a cell can be: parameters in a dictionary, the carry one array, no derivative by hand.
+PLAIN = """
+import jax, jax.numpy as jnp
+from rnnlab.types import Cell
+
+def plain(hidden):
+    return Cell(
+        init=lambda key, dim, dtype=jnp.float32: {"W": jax.random.normal(key, (dim, hidden), dtype)},
+        start=lambda weights, batch_shape: jnp.zeros((*batch_shape, hidden), weights["W"].dtype),
+        drive=lambda weights, xs: xs @ weights["W"],
+        step=lambda weights, h, z: 0.9 * h + z,
+        read=lambda weights, h, xs: h,
+    )
+"""
+SIZES = dict(hidden=4, length=12, batch=2, seeds=1, first_lag=1)
+EXPERIMENTS = {
+    "gradient_flow": SIZES | dict(layers=1, steps=2, measurements=1, examples=3, scored=200),
+    "cells": SIZES | dict(last_lag=8, seconds=0, rounds=1),
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_experiments_take_it_by_a_flag(name, file, tmp_path):
+    (tmp_path / "plain.py").write_text(PLAIN)
+    flags = EXPERIMENTS[name] | dict(cell=f"gru,{file}:leaky,{tmp_path}/plain.py:plain", runs=tmp_path / "runs")
+    command = [name, *(f"--{flag}={value}" for flag, value in flags.items()), "--nocompilation_cache"]
     with jax.numpy_dtype_promotion("standard"):
-        assert cli.launch(command, experiments, "gradient_flow") == 0
-    [folder] = tmp_path.iterdir()
-    assert re.search(r"^leaky ", (folder / "table.txt").read_text(), flags=re.MULTILINE)
+        assert cli.launch(command, experiments, name) == 0
+    [folder] = (tmp_path / "runs").iterdir()
+    table = (folder / "table.txt").read_text()
+    assert all(re.search(rf"^{label} ", table, flags=re.MULTILINE) for label in ("leaky", "plain"))
+    if name == "cells":
+        assert re.search(r"^plain +linear, diagonal ", table, flags=re.MULTILINE)
 
 
 def test_a_changed_file_is_another_run(file):
@@ -106,12 +129,21 @@ def test_a_changed_file_is_another_run(file):
         (["{file}:wet"], r"cell: expected a function 'wet' in .*leaky.py, \(hidden\) -> Cell, got None"),
         (["{file}:Params"], r"cell: .*:Params cannot make a cell: TypeError"),
         (["{file}:Hidden"], r"cell: expected .*:Hidden to return a rnnlab.types.Cell, got Hidden"),
-        (["{folder}/broken.py:cell"], r"cell: .*broken.py cannot be run: SyntaxError"),
+        (["{folder}/broken.py:cell"], r"cell: .*broken.py cannot be run \(line 2\): SyntaxError"),
+        (["{folder}/buggy.py:cell"], r"cell: .*buggy.py:cell cannot make a cell \(line 3\): ZeroDivisionError: "),
+        (
+            ["{folder}/image.py:cell"],
+            r"cell: expected a cell that reads vectors, .*image.py:cell reads inputs of 3 axes",
+        ),
         (["gru", "gru"], r"cell: expected every cell once, each by another name, got gru,gru"),
     ],
 )
 def test_what_is_no_cell_is_named_in_one_line(file, names, words):
-    (file.parent / "broken.py").write_text("def (")
+    (file.parent / "broken.py").write_text("x = 1\ndef (")
+    (file.parent / "image.py").write_text(
+        "from rnnlab.cells import conv_lstm\ndef cell(hidden):\n    return conv_lstm(hidden, rows=2, columns=2)\n"
+    )
+    (file.parent / "buggy.py").write_text("x = 0\ndef cell(hidden):\n    return hidden / x\n")
     names = [name.format(file=file, folder=file.parent) for name in names]
     with pytest.raises(InputError, match=words):
         gradient_flow.inputs(gradient_flow.Config(cell=tuple(names)))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnlab.cells import CELLS, ElmanCarry, elman, gru, lstm
+from rnnlab.cells import CELLS, Hidden, elman, gru, lstm
 from rnnlab.engines import fused, scan
 from rnnlab.layers import init_layers, layers
 from rnnlab.types import Directions
@@ -69,7 +69,7 @@ def test_sequences_may_stand_apart_with_padding_between():
 
 
 def test_a_start_that_is_learned_gets_its_gradient_on_every_engine():
-    cell = elman(H)._replace(start=lambda weights, shape: ElmanCarry(jnp.broadcast_to(weights.b, (*shape, H))))
+    cell = elman(H)._replace(start=lambda weights, shape: Hidden(jnp.broadcast_to(weights.b, (*shape, H))))
     params = cell.init(jax.random.key(1), D, jnp.float64)._replace(b=jnp.linspace(-1, 1, H))
     xs = jnp.concatenate([packed(), packed(5)], axis=1)
     resets = jax.random.bernoulli(jax.random.key(2), 0.4, (T, 2))

@@ -6,9 +6,9 @@ import jax
 
 from rnnlab import initializers as inits
 from rnnlab.cells.conv_lstm import ConvLSTMCarry, ConvLSTMParams, conv_lstm
-from rnnlab.cells.elman import ElmanCarry, ElmanParams, elman
+from rnnlab.cells.elman import ElmanParams, elman
 from rnnlab.cells.gated import FastGRNNParams, MinimalRNNParams, OneGateParams, fast_grnn, mgu, minimal_rnn, ugrnn
-from rnnlab.cells.gru import GRUCarry, GRUParams, gru, gru_before
+from rnnlab.cells.gru import GRUParams, gru, gru_before
 from rnnlab.cells.hidden import Hidden
 from rnnlab.cells.highway import HighwayParams, rhn
 from rnnlab.cells.jordan import JordanCarry, JordanParams, jordan
@@ -50,8 +50,8 @@ CELLS = {
 IMAGE_CELLS = {"conv_lstm": conv_lstm}
 
 __all__ = [
-    "CELLS", "IMAGE_CELLS", "CIFGParams", "Cell", "ConvLSTMCarry", "ConvLSTMParams", "ElmanCarry", "ElmanParams",
-    "FastGRNNParams", "GRUCarry", "GRUParams", "Hidden", "HighwayParams", "JordanCarry", "JordanParams",
+    "CELLS", "IMAGE_CELLS", "CIFGParams", "Cell", "ConvLSTMCarry", "ConvLSTMParams", "ElmanParams",
+    "FastGRNNParams", "GRUParams", "Hidden", "HighwayParams", "JordanCarry", "JordanParams",
     "LSTM1997Params", "LSTMCarry", "LSTMParams", "MinimalRNNParams", "NormedGRUParams", "NormedLSTMParams",
     "OneGateParams", "PeepholeParams", "SCRNCarry", "SCRNParams", "cifg", "conv_lstm", "elman", "fast_grnn", "gru",
     "gru_before", "gru_layer_norm", "jordan", "lstm", "lstm_1997", "lstm_layer_norm", "lstm_peephole",

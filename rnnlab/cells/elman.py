@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
+from rnnlab.cells.hidden import Hidden, output, zeros
 from rnnlab.cells.products import outers, product
 from rnnlab.noise import Masks, dropout
 from rnnlab.types import Cell, Local
@@ -22,12 +23,6 @@ class ElmanParams(NamedTuple):
     b: Float[Array, " H"]
 
 
-class ElmanCarry(NamedTuple):
-    """h: hidden state."""
-
-    h: Float[Array, "*B H"]
-
-
 @cache  # the same arguments give the same cell, so that a stack knows its layers alike
 def elman(
     hidden: int,
@@ -36,7 +31,7 @@ def elman(
     kernel: inits.Initializer = inits.normal(),
     recurrent: inits.Initializer = inits.orthogonal(),
     bias: inits.Initializer = inits.constant(),
-    hidden_dropout: float = 0.0,
+    hidden_dropout: float | int = 0.0,
 ) -> Cell:
     """The generic recurrent cell (Elman 1990):
 
@@ -54,28 +49,22 @@ def elman(
             W=kernel(W, (dim, hidden), dtype), U=recurrent(U, (hidden, hidden), dtype), b=bias(b, (hidden,), dtype)
         )
 
-    def start(weights: ElmanParams, batch_shape: tuple[int, ...]) -> ElmanCarry:
-        return ElmanCarry(h=jnp.zeros((*batch_shape, hidden), weights.U.dtype))
-
     def drive(weights: ElmanParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
         return product(xs, weights.W)
 
-    def step(weights: ElmanParams, carry: ElmanCarry, z: Float[Array, "*B H"], masks: Masks = Masks()) -> ElmanCarry:
-        return ElmanCarry(h=activation(z + (carry.h * masks.hidden) @ weights.U + weights.b))
+    def step(weights: ElmanParams, carry: Hidden, z: Float[Array, "*B H"], masks: Masks = Masks()) -> Hidden:
+        return Hidden(h=activation(z + (carry.h * masks.hidden) @ weights.U + weights.b))
 
-    def read(weights: ElmanParams, carry: ElmanCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
-        return carry.h
-
-    def forward(weights: ElmanParams, carry: ElmanCarry, z: Float[Array, "*B H"]) -> tuple[ElmanCarry, Array]:
+    def forward(weights: ElmanParams, carry: Hidden, z: Float[Array, "*B H"]) -> tuple[Hidden, Array]:
         carry = step(weights, carry, z)
         return carry, carry.h
 
-    def backward(transposed: ElmanParams, h: Array, dcarry: ElmanCarry) -> tuple[ElmanCarry, Array]:
+    def backward(transposed: ElmanParams, h: Array, dcarry: Hidden) -> tuple[Hidden, Array]:
         da = dcarry.h * SLOPES[activation](h)
-        return ElmanCarry(da @ transposed.U), da
+        return Hidden(da @ transposed.U), da
 
     local = Local(forward, backward, _deferred, _transposed) if activation in SLOPES else None
-    cell = Cell(init, start, drive, step, read, local=local)
+    cell = Cell(init, zeros(hidden), drive, step, output, local=local)
     return dropout(cell, step, hidden=hidden_dropout, candidate=0.0)
 
 
@@ -83,7 +72,7 @@ def elman(
 SLOPES = {jnp.tanh: lambda h: 1 - h * h, jax.nn.relu: lambda h: (h > 0).astype(h.dtype)}
 
 
-def _deferred(weights: ElmanParams, xs: Array, carries: ElmanCarry, hs: Array, da: Array):
+def _deferred(weights: ElmanParams, xs: Array, carries: Hidden, hs: Array, da: Array):
     return ElmanParams(*outers(da, xs, carries.h)), product(da, weights.W.T)
 
 

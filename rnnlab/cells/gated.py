@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
-from rnnlab.cells.hidden import Hidden, output, zeros
+from rnnlab.cells.hidden import Hidden, mixed, output, zeros
 from rnnlab.cells.products import product
 from rnnlab.types import Cell
 
@@ -96,7 +96,7 @@ def ugrnn(
 
     def step(weights: OneGateParams, carry: Hidden, z: Float[Array, "*B G"]) -> Hidden:
         gate, n = jnp.split(z + carry.h @ weights.U + weights.b, 2, axis=-1)
-        return _mixed(carry, jax.nn.sigmoid(gate), jnp.tanh(n))
+        return mixed(carry, jax.nn.sigmoid(gate), jnp.tanh(n))
 
     return Cell(init, zeros(hidden), _drive, step, output)
 
@@ -133,7 +133,7 @@ def minimal_rnn(
 
     def step(weights: MinimalRNNParams, carry: Hidden, z: tuple[Array, Array]) -> Hidden:
         n, gate = z
-        return _mixed(carry, jax.nn.sigmoid(gate + carry.h @ weights.U + weights.b), n)
+        return mixed(carry, jax.nn.sigmoid(gate + carry.h @ weights.U + weights.b), n)
 
     return Cell(init, zeros(hidden), drive, step, output)
 
@@ -178,7 +178,3 @@ def fast_grnn(
 
 def _drive(weights: OneGateParams | FastGRNNParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
     return product(xs, weights.W)
-
-
-def _mixed(carry: Hidden, keep: Float[Array, "*B H"], candidate: Float[Array, "*B H"]) -> Hidden:
-    return Hidden(keep * carry.h + (1 - keep) * candidate)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
+from rnnlab.cells.hidden import Hidden, mixed, output, zeros
 from rnnlab.cells.products import outers, product
 from rnnlab.noise import Masks, dropout
 from rnnlab.types import Cell, Local
@@ -22,12 +23,6 @@ class GRUParams(NamedTuple):
     bn: Float[Array, " H"] | None
 
 
-class GRUCarry(NamedTuple):
-    """h: hidden state."""
-
-    h: Float[Array, "*B H"]
-
-
 @cache  # the same arguments give the same cell, so that a stack knows its layers alike
 def gru(
     hidden: int,
@@ -36,8 +31,8 @@ def gru(
     kernel: inits.Initializer = inits.normal(),
     recurrent: inits.Initializer = inits.orthogonal(),
     bias: inits.Initializer = inits.constant(),
-    hidden_dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
+    hidden_dropout: float | int = 0.0,
+    recurrent_dropout: float | int = 0.0,
 ) -> Cell:
     """GRU with the reset after the product, as cuDNN and torch.nn.GRU have it (Cho et al. 2014, v3):
 
@@ -52,15 +47,15 @@ def gru(
     step, and `recurrent_dropout` entries of n, anew at every step (`rnnlab.noise.dropout`).
     """
 
-    def step(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"], masks: Masks = Masks()) -> GRUCarry:
+    def step(weights: GRUParams, carry: Hidden, z: Float[Array, "*B G"], masks: Masks = Masks()) -> Hidden:
         zr, zz, zn = jnp.split(z + weights.b, 3, axis=-1)
         ur, uz, un = jnp.split((carry.h * masks.hidden) @ weights.U, 3, axis=-1)
         reset, update = jax.nn.sigmoid(zr + ur), jax.nn.sigmoid(zz + uz)
-        return _mixed(carry, update, jnp.tanh(zn + reset * (un + weights.bn)) * masks.candidate)
+        return mixed(carry, update, jnp.tanh(zn + reset * (un + weights.bn)) * masks.candidate)
 
     init = _init(hidden, update_bias, kernel, recurrent, bias, inner_bias=bias)
     local = Local(_forward, _backward, _deferred, _transposed)
-    cell = Cell(init, _start(hidden), _drive, step, _read, local=local)
+    cell = Cell(init, zeros(hidden), _drive, step, output, local=local)
     return dropout(cell, step, hidden=hidden_dropout, candidate=recurrent_dropout)
 
 
@@ -72,7 +67,7 @@ class _Factors(NamedTuple):
     update: Float[Array, "... H"]
 
 
-def _forward(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"]) -> tuple[GRUCarry, _Factors]:
+def _forward(weights: GRUParams, carry: Hidden, z: Float[Array, "*B G"]) -> tuple[Hidden, _Factors]:
     # Both gates at once and then split: XLA makes one fast loop of it, and slow strided ones of the other order.
     u, two = carry.h @ weights.U, 2 * carry.h.shape[-1]
     s = jax.nn.sigmoid(z[..., :two] + u[..., :two] + weights.b[:two])
@@ -81,16 +76,16 @@ def _forward(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"]) -> tu
     n = jnp.tanh(z[..., two:] + weights.b[two:] + reset * inner)
     slope = (1 - update) * (1 - n * n)
     gates = jnp.concatenate([slope * inner * dreset, (carry.h - n) * dupdate, slope * reset], axis=-1)
-    return _mixed(carry, update, n), _Factors(gates, slope, update)
+    return mixed(carry, update, n), _Factors(gates, slope, update)
 
 
-def _backward(transposed: GRUParams, factors: _Factors, dcarry: GRUCarry) -> tuple[GRUCarry, tuple]:
+def _backward(transposed: GRUParams, factors: _Factors, dcarry: Hidden) -> tuple[Hidden, tuple]:
     dh = dcarry.h
     du = jnp.concatenate([dh, dh, dh], axis=-1) * factors.gates
-    return GRUCarry(du @ transposed.U + dh * factors.update), (du, dh * factors.candidate)
+    return Hidden(du @ transposed.U + dh * factors.update), (du, dh * factors.candidate)
 
 
-def _deferred(weights: GRUParams, xs: Array, carries: GRUCarry, factors: _Factors, kept: tuple):
+def _deferred(weights: GRUParams, xs: Array, carries: Hidden, factors: _Factors, kept: tuple):
     du, dn = kept
     two = 2 * dn.shape[-1]
     dz = jnp.concatenate([du[..., :two], dn], axis=-1)  # the candidate's input is outside the reset
@@ -119,15 +114,15 @@ def gru_before(
     Two products a step, one after the other, where `gru` needs one. bn is None: it would add to b_n.
     """
 
-    def step(weights: GRUParams, carry: GRUCarry, z: Float[Array, "*B G"]) -> GRUCarry:
+    def step(weights: GRUParams, carry: Hidden, z: Float[Array, "*B G"]) -> Hidden:
         Ug, Un = weights.U[:, : 2 * hidden], weights.U[:, 2 * hidden :]
         z = z + weights.b
         zg, zn = z[..., : 2 * hidden], z[..., 2 * hidden :]
         reset, update = jnp.split(jax.nn.sigmoid(zg + carry.h @ Ug), 2, axis=-1)
-        return _mixed(carry, update, jnp.tanh(zn + (reset * carry.h) @ Un))
+        return mixed(carry, update, jnp.tanh(zn + (reset * carry.h) @ Un))
 
     init = _init(hidden, update_bias, kernel, recurrent, bias, inner_bias=None)
-    return Cell(init, _start(hidden), _drive, step, _read)
+    return Cell(init, zeros(hidden), _drive, step, output)
 
 
 def _init(hidden, update_bias, kernel, recurrent, bias, inner_bias):
@@ -144,13 +139,6 @@ def _init(hidden, update_bias, kernel, recurrent, bias, inner_bias):
     return init
 
 
-def _start(hidden):
-    def start(weights: GRUParams, batch_shape: tuple[int, ...]) -> GRUCarry:
-        return GRUCarry(h=jnp.zeros((*batch_shape, hidden), weights.U.dtype))
-
-    return start
-
-
 def _drive(weights: GRUParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
     if xs.shape[-1] == 1:
         # XLA makes a multiplication of a product with one feature, and one slow loop of it and the gates: on a CPU
@@ -158,11 +146,3 @@ def _drive(weights: GRUParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]
         xs = jnp.concatenate([xs, jnp.zeros_like(xs)], axis=-1)
         return product(xs, jnp.pad(weights.W, ((0, 1), (0, 0))))
     return product(xs, weights.W)
-
-
-def _read(weights: GRUParams, carry: GRUCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
-    return carry.h
-
-
-def _mixed(carry: GRUCarry, update: Float[Array, "*B H"], candidate: Float[Array, "*B H"]) -> GRUCarry:
-    return GRUCarry(h=(1 - update) * candidate + update * carry.h)

@@ -27,3 +27,8 @@ def zeros(hidden: int) -> Callable[..., Hidden]:
 def output(weights: PyTree, carry: PyTree, xs: PyTree) -> Float[Array, "*B H"]:
     """The `read` of any cell whose output is its h."""
     return carry.h
+
+
+def mixed(carry: Hidden, keep: Float[Array, "*B H"], candidate: Float[Array, "*B H"]) -> Hidden:
+    """What a gate leaves of the old state, and the candidate for the rest."""
+    return Hidden((1 - keep) * candidate + keep * carry.h)

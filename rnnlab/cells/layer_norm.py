@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
-from rnnlab.cells.hidden import Hidden, output, zeros
-from rnnlab.cells.lstm import LSTMCarry
+from rnnlab.cells.hidden import Hidden, mixed, output, zeros
+from rnnlab.cells.lstm import LSTMCarry, empty
 from rnnlab.cells.products import product
 from rnnlab.types import Cell
 
@@ -71,10 +71,6 @@ def lstm_layer_norm(
         gain_x, gain_h = (inits.gates([gain] * 4, k, (hidden,), dtype) for k in (x, h))
         return NormedLSTMParams(W, U, b, gain_x, gain_h, gain(c, (hidden,), dtype), bias(shift, (hidden,), dtype))
 
-    def start(weights: NormedLSTMParams, batch_shape: tuple[int, ...]) -> LSTMCarry:
-        none = jnp.zeros((*batch_shape, hidden), weights.U.dtype)
-        return LSTMCarry(h=none, c=none)
-
     def drive(weights: NormedLSTMParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
         return normed(product(xs, weights.W)) * weights.gain_x
 
@@ -84,7 +80,7 @@ def lstm_layer_norm(
         c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
         return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(normed(c) * weights.gain_c + weights.shift_c), c)
 
-    return Cell(init, start, drive, step, output)
+    return Cell(init, empty(hidden), drive, step, output)
 
 
 @cache  # the same arguments give the same cell, so that a stack knows its layers alike
@@ -123,7 +119,7 @@ def gru_layer_norm(
         u, z = apart(carry.h @ weights.U) * weights.gain_h, z + weights.b
         reset, update = jnp.split(jax.nn.sigmoid(z[..., :two] + u[..., :two]), 2, axis=-1)
         n = jnp.tanh(z[..., two:] + reset * (u[..., two:] + weights.bn))
-        return Hidden((1 - update) * n + update * carry.h)
+        return mixed(carry, update, n)
 
     def apart(a: Float[Array, "*B G"]) -> Float[Array, "*B G"]:
         return jnp.concatenate([normed(a[..., :two]), normed(a[..., two:])], axis=-1)

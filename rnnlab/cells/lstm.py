@@ -1,5 +1,6 @@
 """Long short-term memory."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -8,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
+from rnnlab.cells.hidden import output
 from rnnlab.cells.products import Matrix, outers, product
 from rnnlab.noise import Masks, dropout
-from rnnlab.types import Cell, Local
+from rnnlab.types import Cell, Local, PyTree
 
 
 class LSTMParams(NamedTuple):
@@ -29,6 +31,17 @@ class LSTMCarry(NamedTuple):
     c: Float[Array, "*B H"]
 
 
+def empty(hidden: int, width: int | None = None) -> Callable[..., LSTMCarry]:
+    """The `start` of a cell with memory, of the type of its parameters' matrix U; width: of h, where it is not H."""
+
+    def start(weights: PyTree, batch_shape: tuple[int, ...]) -> LSTMCarry:
+        dtype = weights.U.dtype
+        h = jnp.zeros((*batch_shape, hidden if width is None else width), dtype)
+        return LSTMCarry(h=h, c=jnp.zeros((*batch_shape, hidden), dtype))
+
+    return start
+
+
 @cache  # the same arguments give the same cell, so that a stack knows its layers alike
 def lstm(
     hidden: int,
@@ -39,8 +52,8 @@ def lstm(
     recurrent: inits.Initializer = inits.orthogonal(),
     bias: inits.Initializer = inits.constant(),
     projector: inits.Initializer = inits.normal(),
-    hidden_dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
+    hidden_dropout: float | int = 0.0,
+    recurrent_dropout: float | int = 0.0,
 ) -> Cell:
     """LSTM with a forget gate (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000):
 
@@ -69,10 +82,6 @@ def lstm(
             R=None if projection is None else projector(R, (hidden, projection), dtype),
         )
 
-    def start(weights: LSTMParams, batch_shape: tuple[int, ...]) -> LSTMCarry:
-        dtype = weights.U.dtype
-        return LSTMCarry(h=jnp.zeros((*batch_shape, width), dtype), c=jnp.zeros((*batch_shape, hidden), dtype))
-
     def drive(weights: LSTMParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
         return product(xs, weights.W)
 
@@ -81,10 +90,9 @@ def lstm(
         c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * (jnp.tanh(g) * masks.candidate)
         return LSTMCarry(_project(weights.R, jax.nn.sigmoid(o) * jnp.tanh(c)), c)
 
-    def read(weights: LSTMParams, carry: LSTMCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B P"]:
-        return carry.h
-
-    cell = Cell(init, start, drive, step, read, local=Local(_forward, _backward, _deferred, _transposed))
+    cell = Cell(
+        init, empty(hidden, width), drive, step, output, local=Local(_forward, _backward, _deferred, _transposed)
+    )
     return dropout(cell, step, hidden=hidden_dropout, candidate=recurrent_dropout, written="c")
 
 

@@ -1,6 +1,5 @@
 """Kin of the LSTM: without a forget gate, with peepholes, with coupled gates."""
 
-from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from rnnlab import initializers as inits
 from rnnlab.cells.hidden import output
-from rnnlab.cells.lstm import LSTMCarry
+from rnnlab.cells.lstm import LSTMCarry, empty
 from rnnlab.cells.products import product
 from rnnlab.types import Cell
 
@@ -69,7 +68,7 @@ def lstm_1997(
         c = carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
         return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
 
-    return Cell(init, _start(hidden), _drive, step, output)
+    return Cell(init, empty(hidden), _drive, step, output)
 
 
 @cache  # the same arguments give the same cell, so that a stack knows its layers alike
@@ -100,7 +99,7 @@ def cifg(
         c = (1 - write) * carry.c + write * jnp.tanh(g)
         return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
 
-    return Cell(init, _start(hidden), _drive, step, output)
+    return Cell(init, empty(hidden), _drive, step, output)
 
 
 @cache  # the same arguments give the same cell, so that a stack knows its layers alike
@@ -134,15 +133,7 @@ def lstm_peephole(
         c = jax.nn.sigmoid(f + pf * carry.c) * carry.c + jax.nn.sigmoid(i + pi * carry.c) * jnp.tanh(g)
         return LSTMCarry(jax.nn.sigmoid(o + po * c) * jnp.tanh(c), c)
 
-    return Cell(init, _start(hidden), _drive, step, output)
-
-
-def _start(hidden: int) -> Callable[..., LSTMCarry]:
-    def start(weights: Params, batch_shape: tuple[int, ...]) -> LSTMCarry:
-        zeros = jnp.zeros((*batch_shape, hidden), weights.U.dtype)
-        return LSTMCarry(h=zeros, c=zeros)
-
-    return start
+    return Cell(init, empty(hidden), _drive, step, output)
 
 
 def _drive(weights: Params, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:

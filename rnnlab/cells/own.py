@@ -2,9 +2,13 @@
 
 import hashlib
 import importlib.util
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from rnnlab.cells import CELLS
 from rnnlab.errors import InputError
@@ -22,24 +26,37 @@ def factory(name: str) -> Callable[[int], Cell]:
     if ":" not in name:
         raise InputError(f"cell: expected one of {', '.join(CELLS)}, or FILE.py:FACTORY, got {name!r}")
     path, attribute = _parts(name)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None:
+    if not path.is_file() or path.suffix != ".py":
         raise InputError(f"cell: expected a Python file before the colon of {name!r}, got {str(path)!r}")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a reader's file does
-        raise InputError(f"cell: {path} cannot be run: {type(error).__name__}: {error}") from error
+    module = _attempt(f"{path} cannot be run", path, lambda: _run(path))
     found = getattr(module, attribute, None)
     if not callable(found):
         raise InputError(f"cell: expected a function {attribute!r} in {path}, (hidden) -> Cell, got {found!r}")
-    try:
-        made = found(2)
-    except Exception as error:
-        raise InputError(f"cell: {name} cannot make a cell: {type(error).__name__}: {error}") from error
+    made = _attempt(f"{name} cannot make a cell", path, lambda: found(2))
     if not isinstance(made, Cell):
         raise InputError(f"cell: expected {name} to return a rnnlab.types.Cell, got {type(made).__name__}")
+    if made.input_rank != 1:
+        raise InputError(f"cell: expected a cell that reads vectors, {name} reads inputs of {made.input_rank} axes")
     return found
+
+
+def _run(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"rnnlab_own_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up while it is being run
+    spec.loader.exec_module(module)
+    return module
+
+
+def _attempt(failure: str, path: Path, action: Callable[[], Any]) -> Any:
+    """What `action` gives; whatever a reader's code raises is one line that says where in the file."""
+    try:
+        return action()
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        at = "" if line is None else f" (line {line})"
+        raise InputError(f"cell: {failure}{at}: {type(error).__name__}: {error}") from error
 
 
 def label(name: str) -> str:

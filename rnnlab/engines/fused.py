@@ -10,8 +10,8 @@ from jax import lax
 from jaxtyping import Array
 
 from rnnlab.engines.pieces import in_pieces
-from rnnlab.engines.scan import WIDE, batch_shape, known, scan
-from rnnlab.types import Cell, PyTree
+from rnnlab.engines.scan import WIDE, known, scan
+from rnnlab.types import Cell, PyTree, batch_shape
 
 # Where no gradient is taken the input product is made of so many rows (steps times batch) at once: enough for its full
 # speed, and few enough to stay in the cache. Measured on a CPU from 256 rows to all of them, B from 1 to 64.

@@ -13,39 +13,9 @@ import numpy as np
 SAVE = "save as .safetensors or .npz"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 # What a format holds. NumPy writes bfloat16 as two bytes of nothing in particular, and says no word of it.
-TYPES = {
-    ".npz": [
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "float32",
-        "float64",
-        "complex64",
-        "complex128",
-    ],
-    ".safetensors": [
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "float32",
-        "float64",
-        "bfloat16",
-    ],
-}
+INTEGERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
+COMMON = ["bool", *INTEGERS, "float16", "float32", "float64"]
+TYPES = {".npz": [*COMMON, "complex64", "complex128"], ".safetensors": [*COMMON, "bfloat16"]}
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
