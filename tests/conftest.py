@@ -30,3 +30,11 @@ def allow_promotion():
     """optax and flax mix types; strict promotion is for the core."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """A compiled program holds dozens of memory maps, and at 65,530 of them (Linux's default) LLVM crashes: a worker
+    runs a file to its end (--dist=loadfile), and starts the next one without its programs."""
+    yield
+    jax.clear_caches()

@@ -8,17 +8,20 @@ float32 holds all of its values) under `<cell>/<dtype>/<what>`, the types that t
 
 import json
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnlab.cells import CELLS
+from rnnlab.cells import CELLS, IMAGE_CELLS
 from rnnlab.engines import scan
 from rnnlab.unroll import unroll
 
 T, B, D, H = 6, 3, 3, 5
 LENGTHS = np.array([6, 2, 5], np.int32)
+ROWS, COLUMNS = 2, 3
+FACTORIES = CELLS | {name: partial(cell, rows=ROWS, columns=COLUMNS) for name, cell in IMAGE_CELLS.items()}
 
 
 def measured(cell, dtype):
@@ -28,7 +31,8 @@ def measured(cell, dtype):
     keys = jax.random.split(jax.random.key(5), len(leaves))
     shifted = [leaf + 0.1 * jax.random.normal(key, leaf.shape, dtype) for leaf, key in zip(leaves, keys, strict=True)]
     params = jax.tree.unflatten(tree, shifted)
-    xs, along = (jax.random.normal(jax.random.key(k), (T, B, D), dtype) for k in (7, 11))
+    pixels = (ROWS, COLUMNS) if cell.input_rank == 3 else ()
+    xs, along = (jax.random.normal(jax.random.key(k), (T, B, *pixels, D), dtype) for k in (7, 11))
     outputs = jax.eval_shape(lambda: unroll(cell, params, xs).ys)
     ys_weights = jax.random.normal(jax.random.key(13), outputs.shape, dtype)
 
@@ -60,7 +64,7 @@ def measured(cell, dtype):
 def main(path):
     assert not jax.config.jax_enable_x64 and jax.config.jax_numpy_dtype_promotion == "standard"
     arrays, types = {}, {}
-    for name, build in CELLS.items():
+    for name, build in FACTORIES.items():
         for dtype in ("float32", "bfloat16"):
             for what, tree in measured(build(H), jnp.dtype(dtype)).items():
                 for index, leaf in enumerate(jax.tree.leaves(tree)):

@@ -15,7 +15,7 @@ from rnnlab.cells import CELLS
 from rnnlab.errors import InputError
 from rnnlab.types import Cell
 
-pytestmark = [pytest.mark.usefixtures("allow_promotion"), pytest.mark.xdist_group("cells")]  # one worker, one run
+pytestmark = pytest.mark.usefixtures("allow_promotion")
 
 TINY = dict(
     cell="elman,lstm,lstm_1997,conv_lstm",

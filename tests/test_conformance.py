@@ -30,10 +30,7 @@ WAYS = {"scan": scan, "chunk": scan, "fused": fused, "fused_chunk": fused}
 VARIANTS = [(way, mask, reverse) for way in WAYS for mask in ("full", "masked") for reverse in (False, True)]
 NAMES = [f"{way}-{mask}-{'reverse' if reverse else 'forward'}" for way, mask, reverse in VARIANTS]
 
-# One worker a cell: what is compiled for it serves all its tests.
-pytestmark = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FACTORIES], ids=list(FACTORIES)
-)
+pytestmark = pytest.mark.parametrize("name", FACTORIES)
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=NAMES)
 each_pass = pytest.mark.parametrize("variant", VARIANTS[:4], ids=NAMES[:4])  # of the reference engine
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])

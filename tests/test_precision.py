@@ -13,7 +13,6 @@ import precision_run
 import pytest
 import reference
 
-from rnnlab.cells import CELLS
 from rnnlab.unroll import unroll
 
 # Relative to the largest entry of each array: a sum's error goes with its terms, not with what they leave.
@@ -21,8 +20,7 @@ CLOSE = {"float32": 1e-5, "bfloat16": 5e-2}
 H, LENGTHS = precision_run.H, precision_run.LENGTHS
 
 pytestmark = [
-    pytest.mark.parametrize("dtype", CLOSE), pytest.mark.parametrize("name", CELLS),
-    pytest.mark.xdist_group("precision"),  # one worker, and one process for all
+    pytest.mark.parametrize("dtype", CLOSE), pytest.mark.parametrize("name", precision_run.FACTORIES),
     pytest.mark.slow,
 ]  # fmt: skip
 
@@ -61,7 +59,7 @@ def test_everything_has_the_type_of_the_parameters(results, name, dtype):
 
 
 def test_outputs_are_near_the_float64_loop(results, name, dtype):
-    cell = CELLS[name](H)
+    cell = precision_run.FACTORIES[name](H)
     params, xs = inputs(results, name, dtype, cell)
     start = jax.tree.map(np.asarray, cell.start(cell.prepare(params), xs.shape[1:2]))
     taps = jax.tree.map(lambda leaf: np.zeros((len(xs), *leaf.shape)), start)
@@ -73,7 +71,7 @@ def test_outputs_are_near_the_float64_loop(results, name, dtype):
 
 
 def test_gradients_are_near_those_in_float64(results, name, dtype):
-    cell = CELLS[name](H)
+    cell = precision_run.FACTORIES[name](H)
     params, xs = inputs(results, name, dtype, cell)
     [along], [ys_weights] = (leaves(results, name, dtype, what) for what in ("along", "ys_weights"))
 

@@ -17,7 +17,7 @@ from experiments._work import PRODUCTS, Shape, Work, geometric_mean, inputs_of, 
 from rnnlab import cli, runs
 from rnnlab.errors import InputError
 
-pytestmark = [pytest.mark.usefixtures("allow_promotion"), pytest.mark.xdist_group("throughput")]  # one worker, one run
+pytestmark = pytest.mark.usefixtures("allow_promotion")
 
 ROOT = Path(__file__).parent.parent
 TINY = dict(
