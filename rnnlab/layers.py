@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Integer, Key, Shaped
 
 from rnnlab import initializers as inits
 from rnnlab.noise import quiet, variational
-from rnnlab.types import Cell, Directions, Engine, Local, PyTree
+from rnnlab.types import Cell, Directions, Engine, PyTree
 from rnnlab.unroll import Unrolled, bidirectional, mask, unroll
 from rnnlab.wrappers import select
 
@@ -74,10 +74,9 @@ def highway(cell: Cell, *, transform_bias: float | int = -1.0, kernel: inits.Ini
     def inside(function: Callable) -> Callable:
         return lambda weights, *rest: function(weights.cell, *rest)
 
-    local = cell.local and Local(
-        forward=inside(cell.local.forward), backward=cell.local.backward, deferred=deferred,
-        transposed=inside(cell.local.transposed),
-    )  # fmt: skip
+    local = cell.local and cell.local._replace(
+        forward=inside(cell.local.forward), deferred=deferred, transposed=inside(cell.local.transposed)
+    )
     return cell._replace(
         init=init, read=read, start=inside(cell.start), drive=inside(cell.drive), step=inside(cell.step), local=local,
         prepare=lambda params: params._replace(cell=cell.prepare(params.cell)), noise=cell.noise and noise,

@@ -63,8 +63,8 @@ def zoneout(cell: Cell, **rates: float | int) -> Cell:
     def deferred(weights: PyTree, inputs: tuple, carries: PyTree, factors: tuple, kept: PyTree) -> tuple:
         return cell.local.deferred(weights, inputs, carries, factors[0], kept)
 
-    local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
-    return cell._replace(step=step, local=local)
+    changed = dict(forward=forward, backward=backward, deferred=deferred, in_place=False)
+    return cell._replace(step=step, local=cell.local and cell.local._replace(**changed))
 
 
 def drop_weights(cell: Cell, rate: float | int, *names: str) -> Cell:

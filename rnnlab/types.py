@@ -31,12 +31,15 @@ class Local(NamedTuple):
                 product and not T small ones. `carries` are those before each step
     transposed: weights -> transposed                       once a sequence: a product with a transpose in every step
                 costs up to twice as much on a CPU
+    in_place:   whether a factor may be written over the drive, T B G floats less. Not where a factor is cheap to
+                compute (a ReLU, a mixture): XLA then computes it twice, and copies all of the drives in every step
     """
 
     forward: Callable[..., tuple[PyTree, PyTree]]
     backward: Callable[..., tuple[PyTree, PyTree]]
     deferred: Callable[..., tuple[PyTree, PyTree]]
     transposed: Callable[..., PyTree]
+    in_place: bool = True
 
 
 class Cell(NamedTuple):

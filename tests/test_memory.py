@@ -8,7 +8,8 @@ import pytest
 
 from rnnlab.cells import CELLS
 from rnnlab.engines import ENGINES
-from rnnlab.layers import zero_taps
+from rnnlab.layers import highway, zero_taps
+from rnnlab.noise import zoneout
 from rnnlab.unroll import unroll
 
 T, B, D, H = 4000, 4, 16, 32
@@ -63,6 +64,26 @@ def test_no_sequence_is_copied_in_a_step(name, taps, lengths):
 
     step = jax.jit(jax.grad(loss, argnums=(0, 2) if taps else 0))
     assert sequence_copies(step.lower(params, xs, zeros).compile().as_text()) == []
+
+
+WRAPPED = {
+    "plain": lambda cell: cell,
+    "zoneout": lambda cell: zoneout(cell, h=0.3),
+    "highway": highway,
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+@pytest.mark.parametrize("name", [name for name, build in CELLS.items() if build(2).local])
+def test_nor_is_one_in_any_other_cell_that_is_fused(name, wrapped):
+    """A factor that is cheap to compute must not be written over the drive: a ReLU's took four times as long there."""
+    dim = H // 2 if name == "lstm_projected" else H  # as wide as its outputs, for a highway
+    cell = WRAPPED[wrapped](CELLS[name](H))
+    params = cell.init(jax.random.key(0), dim, jnp.float32)
+    xs, key = jnp.zeros((T, B, dim), jnp.float32), jax.random.key(1)
+    resets = jnp.zeros((T, B), bool)
+    step = jax.jit(jax.grad(lambda params: jnp.sum(unroll(cell, params, xs, resets=resets, key=key).ys ** 2)))
+    assert sequence_copies(step.lower(params).compile().as_text()) == []
 
 
 def test_copies_are_found_where_there_are_some():

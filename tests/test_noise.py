@@ -72,7 +72,7 @@ def test_zoneout_without_a_key_is_the_mean_of_old_and_new():
         np.testing.assert_allclose(got[1], carry.c, **close)
 
 
-def mean_of_draws(cell, params, xs, start, draws=4000):
+def mean_of_draws(cell, params, xs, start, draws=1000):
     """Mean and standard error of the carry after one step, over keys."""
     one = lambda key: unroll(cell, params, xs[:1], start=start, key=key).last  # noqa: E731
     drawn = jax.jit(jax.vmap(one))(jax.random.split(KEY, draws))

@@ -63,7 +63,8 @@ def elman(
         da = dcarry.h * SLOPES[activation](h)
         return Hidden(da @ transposed.U), da
 
-    local = Local(forward, backward, _deferred, _transposed) if activation in SLOPES else None
+    local = Local(forward, backward, _deferred, _transposed, in_place=activation is jnp.tanh)
+    local = local if activation in SLOPES else None
     cell = Cell(init, zeros(hidden), drive, step, output, local=local)
     return dropout(cell, step, hidden=hidden_dropout, candidate=0.0)
 

@@ -64,6 +64,8 @@ def _recurrence(cell: Cell) -> Callable[..., PyTree]:
 
     @jax.custom_jvp
     def steps(weights: PyTree, carry: PyTree, zs: PyTree) -> PyTree:
+        if not cell.local.in_place:
+            return lax.scan(partial(step, weights), carry, zs)[1]
         return _in_place(partial(step, weights), carry, zs)
 
     @steps.defjvp
