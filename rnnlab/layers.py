@@ -77,8 +77,10 @@ def highway(cell: Cell, *, transform_bias: float | int = -1.0, kernel: inits.Ini
     local = cell.local and cell.local._replace(
         forward=inside(cell.local.forward), deferred=deferred, transposed=inside(cell.local.transposed)
     )
+    affine = cell.affine and cell.affine._replace(coefficients=inside(cell.affine.coefficients))
     return cell._replace(
-        init=init, read=read, start=inside(cell.start), drive=inside(cell.drive), step=inside(cell.step), local=local,
+        init=init, read=read, start=inside(cell.start), drive=inside(cell.drive), step=inside(cell.step),
+        local=local, affine=affine,
         prepare=lambda params: params._replace(cell=cell.prepare(params.cell)), noise=cell.noise and noise,
     )  # fmt: skip
 

@@ -64,7 +64,7 @@ def zoneout(cell: Cell, **rates: float | int) -> Cell:
         return cell.local.deferred(weights, inputs, carries, factors[0], kept)
 
     changed = dict(forward=forward, backward=backward, deferred=deferred, in_place=False)
-    return cell._replace(step=step, local=cell.local and cell.local._replace(**changed))
+    return cell._replace(step=step, local=cell.local and cell.local._replace(**changed), affine=None)
 
 
 def drop_weights(cell: Cell, rate: float | int, *names: str) -> Cell:
@@ -139,6 +139,7 @@ def dropout(cell: Cell, step: Callable, *, hidden: float | int, candidate: float
         step=masked,
         read=lambda dropping, carry, xs: cell.read(dropping.weights, carry, xs),
         local=None,
+        affine=None,
         noise=noise,
     )
 
@@ -194,10 +195,14 @@ def keyed(cell: Cell) -> Cell:
         dweights, dxs = cell.local.deferred(weights, inputs[0], *rest)
         return dweights, (dxs, None)
 
+    def coefficients(weights: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
+        return cell.affine.coefficients(weights, z[0])
+
     return cell._replace(
         drive=beside(cell),
         step=lambda weights, carry, z: cell.step(weights, carry, z[0]),
         local=cell.local and cell.local._replace(forward=forward, deferred=deferred),
+        affine=cell.affine and cell.affine._replace(coefficients=coefficients),
         noise=lambda key, weights, batch_shape: weights,
     )
 

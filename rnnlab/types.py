@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 PyTree = Any
 
@@ -42,6 +43,26 @@ class Local(NamedTuple):
     in_place: bool = True
 
 
+class Affine(NamedTuple):
+    """A step that is affine in the carry, carry_t = A_t carry_{t-1} + b_t, as a map that composes: for `associative`.
+
+    coefficients: (weights, z) -> (a, b)            one step's map: b is like the carry, a stands for A_t in whatever
+                  form the cell likes; every leaf has the leading axes of z
+    compose:      (earlier, later) -> (a, b)        one map after the other; associative
+    one:          a -> a                            what stands for the identity; zeros must stand for 0
+
+    `rnnlab.cells.affine` has the two forms that diagonal recurrences need, real and complex.
+    """
+
+    coefficients: Callable[..., tuple[PyTree, PyTree]]
+    compose: Callable[..., tuple[PyTree, PyTree]]
+    one: Callable[..., PyTree]
+
+    def constant(self, a: PyTree, carry: PyTree) -> tuple[PyTree, PyTree]:
+        """The map that gives `carry` whatever it is given; `a` tells its form."""
+        return jax.tree.map(jnp.zeros_like, a), carry
+
+
 class Cell(NamedTuple):
     """A recurrent cell: pure functions that close over hyper-parameters and event shapes.
 
@@ -54,6 +75,10 @@ class Cell(NamedTuple):
     input_rank:                                         axes of one input: 1 for [D], 3 for an image
     local:                                              the step with its hand-written derivative, or None
     noise:                                              what is random in training (`rnnlab.noise`), or None
+    affine:                                             the step as a map that composes, where it is affine, or None
+    diagonal:                                           whether unit j of the new carry depends on unit j of the old
+                                                        alone, over all leaves of one shape: then its Jacobian takes
+                                                        a product a leaf, and not one a unit (`newton`)
 
     A carry is an array or a NamedTuple of arrays `[*B, *event]`; a complex state is held as two real
     leaves. Every function takes any number of leading axes, so none of them mentions a batch. The step also runs
@@ -69,6 +94,13 @@ class Cell(NamedTuple):
     input_rank: int = 1
     local: Local | None = None
     noise: Callable[..., PyTree] | None = None
+    affine: Affine | None = None
+    diagonal: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the cell is called in messages: the factory that `init` was written in."""
+        return getattr(self.init, "__qualname__", "a cell").split(".")[0]
 
 
 def batch_shape(cell: Cell, weights: PyTree, carry: PyTree) -> tuple[int, ...]:

@@ -35,8 +35,14 @@ def tapped(cell: Cell) -> Cell:
         dweights, dinputs = cell.local.deferred(weights, inputs[0], carries, factors, kept)
         return dweights, (dinputs, dtaps)
 
+    def coefficients(weights: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
+        z, tap = z
+        a, b = cell.affine.coefficients(weights, z)
+        return a, jax.tree.map(jnp.add, b, tap)
+
     local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
-    return cell._replace(drive=beside(cell), step=step, local=local)
+    affine = cell.affine and cell.affine._replace(coefficients=coefficients)
+    return cell._replace(drive=beside(cell), step=step, local=local, affine=affine)
 
 
 def held(cell: Cell) -> Cell:
@@ -61,8 +67,14 @@ def held(cell: Cell) -> Cell:
         dweights, dinputs = cell.local.deferred(weights, inputs[0], carries, factors[0], kept)
         return dweights, (dinputs, None)
 
+    def coefficients(weights: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
+        z, keep = z
+        a, b = cell.affine.coefficients(weights, z)
+        return hold(keep, (a, b), (cell.affine.one(a), jax.tree.map(jnp.zeros_like, b)))
+
     local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
-    return cell._replace(drive=beside(cell), step=step, local=local)
+    affine = cell.affine and cell.affine._replace(coefficients=coefficients)
+    return cell._replace(drive=beside(cell), step=step, local=local, affine=affine)
 
 
 def restarted(cell: Cell) -> Cell:
@@ -94,8 +106,16 @@ def restarted(cell: Cell) -> Cell:
         [learned] = pull(jax.tree.map(lambda d: d.sum(0), dfirst))
         return jax.tree.map(jnp.add, dweights, learned), (dinputs, None)
 
+    def coefficients(weights: PyTree, z: tuple) -> tuple[PyTree, PyTree]:
+        z, restart = z
+        a, b = cell.affine.coefficients(weights, z)
+        start = jax.tree.map(lambda s, b: jnp.broadcast_to(s, b.shape), first(weights, b), b)
+        constant = cell.affine.compose(cell.affine.constant(a, start), (a, b))
+        return hold(restart, constant, (a, b))
+
     local = cell.local and cell.local._replace(forward=forward, backward=backward, deferred=deferred)
-    return cell._replace(drive=beside(cell), step=step, local=local)
+    affine = cell.affine and cell.affine._replace(coefficients=coefficients)
+    return cell._replace(drive=beside(cell), step=step, local=local, affine=affine)
 
 
 def hold(keep: Array, new: PyTree, old: PyTree) -> PyTree:

@@ -1,10 +1,11 @@
 """How the steps of a recurrence are evaluated; choosing an engine is an argument of `unroll`."""
 
+from rnnlab.engines.associative import associative
 from rnnlab.engines.fused import fused
 from rnnlab.engines.scan import scan
 from rnnlab.types import Cell, Engine
 
-ENGINES = {"scan": scan, "fused": fused}
+ENGINES = {"scan": scan, "fused": fused, "associative": associative}
 
 
 def default(cell: Cell) -> Engine:
@@ -12,4 +13,4 @@ def default(cell: Cell) -> Engine:
     return scan if cell.local is None else fused
 
 
-__all__ = ["ENGINES", "default", "fused", "scan"]
+__all__ = ["ENGINES", "associative", "default", "fused", "scan"]
