@@ -1,6 +1,6 @@
 """What every cell in CELLS and IMAGE_CELLS promises, against NumPy loops, autodiff by hand and finite differences.
 
-A new cell needs an equation in tests/reference.py and nothing here. One function a cell is compiled, with
+A new cell needs an equation in a tests/equations_*.py and nothing here. One function a cell is compiled, with
 all the variants in it, so that forty cells stay quick.
 """
 
@@ -60,7 +60,9 @@ class LossWeights(NamedTuple):
 def case(name):
     """cell, point and loss weights, all random and none zero: parameters are moved off their initial values."""
     if name not in reference.EQUATIONS:
-        pytest.fail(f"the cell {name!r} has no NumPy equation: add one to EQUATIONS in tests/reference.py")
+        pytest.fail(
+            f"the cell {name!r} has no NumPy equation: add one to the EQUATIONS of its family (tests/equations_*.py)"
+        )
     cell = FACTORIES[name](H)
     key = jax.random.key(sum(map(ord, name)))
     params = cell.init(jax.random.fold_in(key, 0), D, jnp.float64)

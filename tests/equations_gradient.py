@@ -1,0 +1,5 @@
+"""Cells made for gradients, from their published equations."""
+
+from equation import Equation
+
+EQUATIONS: dict[str, Equation] = {}

@@ -1,0 +1,5 @@
+"""sLSTM and mLSTM, from their published equations."""
+
+from equation import Equation
+
+EQUATIONS: dict[str, Equation] = {}
