@@ -123,8 +123,15 @@ CLOSED = {
     ),
     **dict.fromkeys(("lstm_forget0", "gru", "gru_before", "gru_layer_norm", "mgu", "minimal_rnn"), _sigmoid(0.0)),
     "lstm_1997": 1.0,
+    **dict.fromkeys(("sco_rnn", "exp_rnn", "unitary_rnn"), 1.0),  # orthogonal whatever the angles
+    "antisymmetric_rnn": 0.99,  # 1 - epsilon gamma
+    "lem": 0.5,  # 1 - dt / 2
     "rhn": _sigmoid(2.0) ** 2,  # two transitions a step
     "scrn": 0.95,  # whatever the matrices
+    **dict.fromkeys(("qrnn", "para_lstm"), _sigmoid(1.0)),
+    **dict.fromkeys(("min_gru", "sru", "para_gru"), _sigmoid(0.0)),
+    "min_lstm": _sigmoid(1.0) / (_sigmoid(1.0) + _sigmoid(0.0)),
+    "mlstm": _sigmoid(3.0),  # slstm has none: its start is a memory of scale 0, on which nothing depends
 }
 
 

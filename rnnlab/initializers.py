@@ -70,6 +70,15 @@ def constant(value: float = 0.0) -> Initializer:
     return init
 
 
+def ramp(first: float, last: float) -> Initializer:
+    """From `first` to `last` in equal steps along the last axis; `first` where that has one entry."""
+
+    def init(key: Key[Array, ""], shape: Sequence[int], dtype=jnp.float32) -> Float[Array, "..."]:
+        return jnp.broadcast_to(jnp.linspace(first, last, shape[-1], dtype=dtype), tuple(shape))
+
+    return init
+
+
 def gates(
     initializers: Sequence[Initializer], key: Key[Array, ""], shape: Sequence[int], dtype=jnp.float32
 ) -> Float[Array, "..."]:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow  # programs are lowered, stored and compiled anew
 
 D, H = 2, 4
 STACK = lstm(H), Directions(gru(H), gru(H))
+ANY_SIZE = ("scan", "fused")  # the others' products are cut by a length that is known
 SIZES = [(1, 1), (5, 2), (3, WIDE), (1100, 1)]
 close = partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
 
@@ -61,7 +62,7 @@ def exported(params, engine, *, with_lengths: bool, vjp_order: int = 0):
 
 
 @pytest.mark.parametrize("with_lengths", [False, True], ids=["full", "ragged"])
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ANY_SIZE)
 def test_a_trained_stack_is_a_program_for_any_batch_and_time(unchecked, trained, engine, with_lengths):
     program = exported(trained, ENGINES[engine], with_lengths=with_lengths)
     for length, batch in SIZES:
@@ -75,7 +76,7 @@ def test_a_trained_stack_is_a_program_for_any_batch_and_time(unchecked, trained,
 
 
 @pytest.mark.parametrize("with_lengths", [False, True], ids=["full", "ragged"])
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ANY_SIZE)
 def test_a_program_for_any_size_has_its_gradient_too(unchecked, trained, engine, with_lengths):
     program = exported(trained, ENGINES[engine], with_lengths=with_lengths, vjp_order=1)
     xs = np.random.default_rng(1).normal(size=(5, 2, D))

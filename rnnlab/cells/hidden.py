@@ -15,11 +15,11 @@ class Hidden(NamedTuple):
     h: Float[Array, "*B H"]
 
 
-def zeros(hidden: int) -> Callable[..., Hidden]:
-    """The `start` of such a cell, of the type of its parameters' matrix U."""
+def zeros(hidden: int, *, like: str = "U") -> Callable[..., Hidden]:
+    """The `start` of such a cell, of the type of one of its weights."""
 
     def start(weights: PyTree, batch_shape: tuple[int, ...]) -> Hidden:
-        return Hidden(h=jnp.zeros((*batch_shape, hidden), weights.U.dtype))
+        return Hidden(h=jnp.zeros((*batch_shape, hidden), getattr(weights, like).dtype))
 
     return start
 

@@ -2,10 +2,18 @@
 
 from rnnlab.engines.associative import associative
 from rnnlab.engines.fused import fused
+from rnnlab.engines.jacobians import diagonal, full
+from rnnlab.engines.newton import NewtonInfo, newton
 from rnnlab.engines.scan import scan
 from rnnlab.types import Cell, Engine
 
-ENGINES = {"scan": scan, "fused": fused, "associative": associative}
+ENGINES = {
+    "scan": scan,
+    "fused": fused,
+    "associative": associative,
+    "newton": newton(),
+    "quasi_newton": newton(jacobian=diagonal),
+}
 
 
 def default(cell: Cell) -> Engine:
@@ -13,4 +21,4 @@ def default(cell: Cell) -> Engine:
     return scan if cell.local is None else fused
 
 
-__all__ = ["ENGINES", "associative", "default", "fused", "scan"]
+__all__ = ["ENGINES", "NewtonInfo", "associative", "default", "diagonal", "full", "fused", "newton", "scan"]

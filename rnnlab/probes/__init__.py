@@ -12,8 +12,9 @@ from rnnlab.probes.gradients import (
     value_and_grad,
 )
 from rnnlab.probes.jacobians import product_singular_values, step_jacobians
+from rnnlab.probes.lyapunov import largest_exponent
 
 __all__ = [
-    "DecayFit", "GradientNorms", "Measured", "Summary", "fit_decay", "gradient_norms", "log_norm", "log_norms",
-    "product_singular_values", "step_jacobians", "summarise", "value_and_grad",
+    "DecayFit", "GradientNorms", "Measured", "Summary", "fit_decay", "gradient_norms", "largest_exponent", "log_norm",
+    "log_norms", "product_singular_values", "step_jacobians", "summarise", "value_and_grad",
 ]  # fmt: skip

@@ -82,6 +82,27 @@ R6 = Spec(
     dict(gradient=1e-12, peak=5e-4),  # relative; absolute, as printed
     "h^l_t = a h^l_{t-1} + u h^{l-1}_t: paths through the grid of layers and steps",
 )
+R15 = Spec(
+    "R15",
+    dict(sizes=(2, 5, 16, 33), seeds=3, epsilon=0.1),
+    lambda epsilon, norm: math.sqrt(1 + (epsilon * norm) ** 2),  # norm: largest singular value of A
+    1e-8,
+    "h_t = h_{t-1} + epsilon (x_t W + h_{t-1} A + b), A = -A^T: J = I + epsilon A^T is normal (Chang et al. 2019)",
+)
+R17 = Spec(
+    "R17",
+    dict(T=40, B=3, D=3, H=5),
+    "`associative` = `scan`, for every cell with `affine`",
+    dict(float64=1e-12, float32=1e-5),  # relative to the largest entry
+    "c_t = a_t c_{t-1} + b_t as one scan over an associative product (Blelloch 1990; Martin & Cundy 2018, section 2.2)",
+)
+R18 = Spec(
+    "R18",
+    dict(T=1000, B=2, D=4, sizes=(4, 16), cells=("elman", "lstm", "gru")),  # all weights U(+-1/sqrt H), float32
+    dict(iterations=8),  # of full Newton, at most; seen 4 to 7
+    dict(states=2e-6, gradients=5e-6),  # absolute; relative to the largest entry
+    "Newton's method on the whole trajectory = step after step (Lim et al. 2024, DEER)",
+)
 R21 = Spec(
     "R21",
     dict(seed=3, scales=(1.0, 0.5), N=2, H=3, lags=(1, 10, 20)),
@@ -90,4 +111,4 @@ R21 = Spec(
     "dh <- dh Wh^T from ones (Saitoh 2018, Deep Learning from Scratch 2, rnn_gradient_graph.py)",
 )
 
-SPECS = {spec.name: spec for spec in (R1, R2, R3, R4, R5, R6, R21)}
+SPECS = {spec.name: spec for spec in (R1, R2, R3, R4, R5, R6, R15, R17, R18, R21)}
