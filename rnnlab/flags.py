@@ -13,11 +13,11 @@ from absl import flags
 from rnnlab.errors import InputError
 
 KINDS = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
-LISTS = {tuple[int, ...]: int, tuple[str, ...]: str}
+LISTS = {tuple[int, ...]: int, tuple[float, ...]: float, tuple[str, ...]: str}
 
 
 def flag(default: Any, help: str, *, low: Any = None, high: Any = None, choices: Sequence[Any] | None = None) -> Any:
-    """A field of a Config: int, float, str, bool, tuple[int, ...] or tuple[str, ...].
+    """A field of a Config: int, float, str, bool, or a tuple of ints, floats or strings, tuple[int, ...].
 
     `low` and `high` are allowed values themselves; like `choices` they hold for every item of a tuple. A tuple with
     choices is a selection: no item comes twice.
