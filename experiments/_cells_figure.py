@@ -41,7 +41,9 @@ def figure(run, lines: Sequence, reference: str) -> Figure:
 
 def draw_memory(axis, lines: Sequence) -> None:
     """Half-lives: measured with their spread over seeds, promised open; what never fades stands at the right edge."""
-    known = [v for line in lines for v in (*line.half_lives, line.closed) if v is not None and 0 < v < math.inf]
+    fading = [line for line in lines if math.inf not in line.half_lives]
+    found = [*(v for line in fading for v in line.half_lives), *(line.closed for line in lines)]
+    known = [v for v in found if v is not None and 0 < v < math.inf]
     low, high = min(known, default=1.0) / 1.6, max(known, default=1.0) * 1.6
     edge = high * (high / low) ** 0.1
     places = np.arange(len(lines))[::-1]

@@ -184,11 +184,15 @@ def decay(one: Made, shape: tuple[int, int], lags: tuple[int, int]) -> Callable[
     return of
 
 
+# A decay nearer to 1 than this is none: the norms are float32, and are fitted over some 60 lags.
+ROUNDING = 1e-6
+
+
 def half_life(gamma: float) -> float:
     """Steps in which a gradient halves: infinite where it does not fade, NaN where there was none."""
     if gamma == 0:
         return 0.0
-    return math.inf if gamma >= 1 else -math.log(2) / math.log(gamma)
+    return math.inf if gamma >= 1 - ROUNDING else -math.log(2) / math.log(gamma)
 
 
 # Cost.

@@ -7,9 +7,10 @@ initialisation; and the decay that its formula promises with all matrices 0, bes
     python launch.py cells
     python launch.py cells --cell=lstm,gru --hidden=128 --length=400
 
-Takes 1 to 3 minutes on two cores, most of it compilation. Expect every cell to be sequential; half-lives of about
-1.5 steps for the Elman network and the GRU, 3.6 for the LSTM, 13.5 for the SCRN, 200 and more for the IRNN, and none
-for the LSTM of 1997; and closed forms that agree with autodiff in all digits shown.
+Takes 2 to 5 minutes on two cores, most of it compilation. Expect LRU, S5, minGRU, minLSTM, RG-LRU and QRNN to be linear
+and, with SRU, IndRNN, ParaGRU and ParaLSTM, diagonal, and the others sequential; half-lives of about 1.5 steps for the
+Elman network and the GRU, 3.6 for the LSTM, 13.5 for the SCRN, 200 and more for the IRNN, and none for the LSTM of 1997
+and the orthogonal and unitary cells; and closed forms that agree with autodiff in all digits shown.
 """
 
 import dataclasses
