@@ -245,6 +245,7 @@ def test_padding_may_hold_anything(name):
             assert not got[variant][1].xs[padding].any()
 
 
+@pytest.mark.slow
 @each_direction
 def test_a_row_of_a_ragged_batch_is_the_row_alone(name, reverse):
     """Its loss alone: the parameters' gradients are the row's too, and no other row has any."""
@@ -357,15 +358,18 @@ def transformed(name):
     return jax.tree.map(np.asarray, jax.jit(everything)(point))
 
 
+@pytest.mark.slow
 def test_vmap_over_sequences_is_the_batch(name):
     all_close(transformed(name)["vmap"], at_case(name)[label(default_way(name))])
 
 
+@pytest.mark.slow
 def test_forward_mode_agrees_with_the_gradient(name):
     slope = dot(at_case(name)[label(FORWARD)][1], direction(name))
     np.testing.assert_allclose(transformed(name)["jvp"], slope, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["hvp", "jvp of grad"])
 def test_second_gradients_are_differences_of_gradients(name, how):
     point, along = case(name)[1], direction(name)

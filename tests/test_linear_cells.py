@@ -78,6 +78,7 @@ def both(name, dtype):
     return jax.device_get(measured((params, xs, start, taps)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", AFFINE)
@@ -108,6 +109,7 @@ def units(carry):
     return [(leaf.shape, place) for leaf in jax.tree.leaves(carry) for place in range(leaf.size)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_a_diagonal_cell_is_one_and_no_other_is(name):
     cell = quiet(CELLS[name](5))

@@ -21,9 +21,12 @@ def engines(cell):
 
 CASES = [(name, engine) for name, build in CELLS.items() for engine in engines(build(H))]
 CASES += [(name, engine) for name in ("lstm", "para_lstm", "mlstm") for engine in ("newton", "quasi_newton")]
+SLOW = {"newton", "quasi_newton"}
 
 
-@pytest.mark.parametrize(("name", "engine"), CASES)
+@pytest.mark.parametrize(
+    ("name", "engine"), [pytest.param(*c, marks=[pytest.mark.slow] if c[1] in SLOW else []) for c in CASES]
+)
 def test_lowers_for_every_platform(name, engine):
     """Two directions, lengths, taps, chunks; outputs, and gradients of everything."""
     cell = CELLS[name](H)

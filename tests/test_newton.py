@@ -40,7 +40,7 @@ def relative(got, expected):
     return max(float(jnp.abs(g - e).max() / jnp.abs(e).max()) for g, e in pairs)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("hidden", R18.setting["sizes"])
 @pytest.mark.parametrize("name", R18.setting["cells"])
 def test_r18_states_gradients_and_iterations(name, hidden, seed):
@@ -259,6 +259,7 @@ def test_a_guess_is_not_differentiated_and_may_be_nonsense():
     assert not any(g.any() for g in jax.tree.leaves(jax.grad(total)(carries)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @each_form
 def test_types_stay(form, dtype):

@@ -136,7 +136,7 @@ def assert_taps_are_the_adjoint(cells, seed, dtype, slack=1.0):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CELLS)
 def test_r2_taps_are_the_adjoint(name, seed, dtype):
     slack = 5.0 if name in NORMED and dtype == jnp.float32 else 1.0
