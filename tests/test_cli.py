@@ -603,7 +603,9 @@ def test_a_restart_comes_before_the_run_and_not_for_help(toys, tmp_path):
 @pytest.mark.parametrize(("argv", "expected"), [([], "True glibc.malloc.check=0:"), (["--nohuge_pages"], "False ")])
 def test_a_process_starts_again_once_with_huge_pages(argv, expected):
     code = "import os, sys; from rnnlab import process; process.restart_with_huge_pages(sys.argv[1:]); "
-    code += "print(process.huge_pages(), os.environ['GLIBC_TUNABLES'])"
+    code += "print(process.huge_pages(), os.environ['GLIBC_TUNABLES'], os.environ.get('OPENBLAS_NUM_THREADS'))"
     environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.check=0"}
+    environment.pop("OPENBLAS_NUM_THREADS", None)
     found = subprocess.run([sys.executable, "-c", code, *argv], env=environment, capture_output=True, text=True)
     assert found.stdout.startswith(expected) and found.stdout.count("hugetlb") == (not argv), found.stderr
+    assert found.stdout.split()[-1] == ("None" if argv else "1")
