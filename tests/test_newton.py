@@ -138,7 +138,7 @@ def derivatives(name, way, form):
     cell = WRAPPED[name]
     params, xs = drawn(cell, jnp.float64, T)
     noise = iter(np.random.default_rng(0).normal(size=20_000))
-    draw = lambda leaf: np.fromiter(noise, float, leaf.size).reshape(leaf.shape)  # noqa: E731
+    draw = lambda leaf: jnp.asarray(np.fromiter(noise, float, leaf.size).reshape(leaf.shape))  # noqa: E731
     taps = jax.tree.map(lambda leaf: 0.1 * draw(leaf), zero_taps(cell, params, T, (B,)))
     given = params, xs, taps, jax.tree.map(lambda leaf: draw(leaf[0]), taps)
     along = jax.tree.map(draw, given)
@@ -154,14 +154,14 @@ def derivatives(name, way, form):
     dot = lambda a, b: sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), a, b)))  # noqa: E731
 
     @jax.jit
-    def everything(given):
+    def everything(given, along):
         found = {"outputs": total(*given)[1][:3], "gradients": slopes(*given)}
         found["jvp"] = jax.jvp(loss, given, along)[1]
         found["grad of grad"] = jax.grad(lambda *given: dot(slopes(*given), along), (0, 1, 2, 3))(*given)
         found["jvp of grad"] = jax.jvp(slopes, given, along)[1]
         return found, total(*given)[1].info
 
-    return jax.device_get(everything(given))
+    return jax.device_get(everything(given, along))
 
 
 @pytest.mark.slow
