@@ -1,5 +1,6 @@
 """Quasi-recurrent network: a convolution over time, and gates that pool it."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -60,40 +61,56 @@ def qrnn(
         biases = inits.lean(inits.gates([bias] * 3, b, (hidden,), dtype), key, hidden, forget_bias, to=1)
         return QRNNParams(inits.gates([kernel] * 3, W, (window * dim, hidden), dtype), biases)
 
-    def pooled(weights: QRNNParams, a: Float[Array, "*B G"]) -> tuple[QRNNCarry, QRNNCarry]:
-        n, f = jnp.split(a + weights.b[: 2 * hidden], 2, axis=-1)
-        return QRNNCarry(jax.nn.sigmoid(f)), QRNNCarry(jax.nn.sigmoid(-f) * jnp.tanh(n))
+    return _present(hidden, init) if window == 1 else _windowed(hidden, init)
 
-    def gated(weights: QRNNParams, c: Float[Array, "*B H"], xs: Float[Array, "*B KD"]) -> Float[Array, "*B H"]:
-        return jax.nn.sigmoid(product(xs, weights.W[:, 2 * hidden :]) + weights.b[2 * hidden :]) * c
 
-    if window == 1:
+def _present(hidden: int, init: Callable[..., QRNNParams]) -> Cell:
+    """Of the present input alone: nothing but c is carried, and o is made in `read`."""
 
-        def start(weights: QRNNParams, batch_shape: tuple[int, ...]) -> QRNNCarry:
-            return QRNNCarry(jnp.zeros((*batch_shape, hidden), weights.W.dtype))
+    def start(weights: QRNNParams, batch_shape: tuple[int, ...]) -> QRNNCarry:
+        return QRNNCarry(jnp.zeros((*batch_shape, hidden), weights.W.dtype))
 
-        def drive(weights: QRNNParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
-            return product(xs, weights.W[:, : 2 * hidden])
+    def drive(weights: QRNNParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
+        return product(xs, weights.W[:, : 2 * hidden])
 
-        def step(weights: QRNNParams, carry: QRNNCarry, z: Float[Array, "*B G"]) -> QRNNCarry:
-            f, new = pooled(weights, z)
-            return QRNNCarry(f.c * carry.c + new.c)
+    def coefficients(weights: QRNNParams, z: Float[Array, "*B G"]) -> tuple[QRNNCarry, QRNNCarry]:
+        f, new = _pooled(weights, z)
+        return QRNNCarry(f), QRNNCarry(new)
 
-        def read(weights: QRNNParams, carry: QRNNCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
-            return gated(weights, carry.c, xs)
+    def step(weights: QRNNParams, carry: QRNNCarry, z: Float[Array, "*B G"]) -> QRNNCarry:
+        f, new = _pooled(weights, z)
+        return QRNNCarry(f * carry.c + new)
 
-        return Cell(init, start, drive, step, read, affine=real(pooled), diagonal=True)
+    def read(weights: QRNNParams, carry: QRNNCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
+        return _gated(weights, carry.c, xs)
 
-    def start_window(weights: QRNNParams, batch_shape: tuple[int, ...]) -> QRNNWindowCarry:
+    return Cell(init, start, drive, step, read, affine=real(coefficients), diagonal=True)
+
+
+def _windowed(hidden: int, init: Callable[..., QRNNParams]) -> Cell:
+    """Of the last K inputs, which are carried: `read` needs all of them for o."""
+
+    def start(weights: QRNNParams, batch_shape: tuple[int, ...]) -> QRNNWindowCarry:
         zeros = lambda size: jnp.zeros((*batch_shape, size), weights.W.dtype)  # noqa: E731
         return QRNNWindowCarry(zeros(hidden), zeros(len(weights.W)))
 
-    def step_window(weights: QRNNParams, carry: QRNNWindowCarry, z: Float[Array, "*B D"]) -> QRNNWindowCarry:
+    def step(weights: QRNNParams, carry: QRNNWindowCarry, z: Float[Array, "*B D"]) -> QRNNWindowCarry:
         x = jnp.concatenate([z, carry.x[..., : -z.shape[-1]]], axis=-1)
-        f, new = pooled(weights, x @ weights.W[:, : 2 * hidden])
-        return QRNNWindowCarry(f.c * carry.c + new.c, x)
+        f, new = _pooled(weights, x @ weights.W[:, : 2 * hidden])
+        return QRNNWindowCarry(f * carry.c + new, x)
 
-    def read_window(weights: QRNNParams, carry: QRNNWindowCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
-        return gated(weights, carry.c, carry.x)
+    def read(weights: QRNNParams, carry: QRNNWindowCarry, xs: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
+        return _gated(weights, carry.c, carry.x)
 
-    return Cell(init, start_window, lambda weights, xs: xs, step_window, read_window)
+    return Cell(init, start, lambda weights, xs: xs, step, read)
+
+
+def _pooled(weights: QRNNParams, a: Float[Array, "*B G"]) -> tuple[Array, Array]:
+    """sigmoid(f), and what is written."""
+    n, f = jnp.split(a + weights.b[: a.shape[-1]], 2, axis=-1)
+    return jax.nn.sigmoid(f), jax.nn.sigmoid(-f) * jnp.tanh(n)
+
+
+def _gated(weights: QRNNParams, c: Float[Array, "*B H"], xs: Float[Array, "*B KD"]) -> Float[Array, "*B H"]:
+    first = 2 * c.shape[-1]
+    return jax.nn.sigmoid(product(xs, weights.W[:, first:]) + weights.b[first:]) * c
