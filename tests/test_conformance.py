@@ -1,7 +1,7 @@
 """What every cell in CELLS and IMAGE_CELLS promises, against NumPy loops, autodiff by hand and finite differences.
 
-A new cell needs an equation in a tests/equations_*.py and nothing here. One function a cell is compiled, with
-all the variants in it, so that forty cells stay quick.
+A new cell needs an equation in a tests/equations_*.py and nothing here. One function a cell is compiled, with all the
+variants of a group in it, and nearly all of the time goes into that: the second group is for `make test-slow`.
 """
 
 from functools import cache, partial
@@ -28,11 +28,23 @@ LENGTHS = {"full": np.full(B, T), "masked": np.array([T, 0, 3, 5], np.int64)}
 CHUNK = {"full": 3, "masked": 4}  # two whole chunks; one and a shorter piece
 WAYS = {"scan": scan, "chunk": scan, "fused": fused, "fused_chunk": fused}
 VARIANTS = [(way, mask, reverse) for way in WAYS for mask in ("full", "masked") for reverse in (False, True)]
-NAMES = [f"{way}-{mask}-{'reverse' if reverse else 'forward'}" for way, mask, reverse in VARIANTS]
+QUICK = [variant for variant in VARIANTS if variant[1:] in (("full", False), ("masked", True))]
+
+
+def label(variant):
+    way, mask, reverse = variant
+    return f"{way}-{mask}-{'reverse' if reverse else 'forward'}"
+
+
+def each(variants):
+    """A test of every one, in the slow suite of those that are not quick."""
+    marked = [pytest.param(v, id=label(v), marks=() if v in QUICK else pytest.mark.slow) for v in variants]
+    return pytest.mark.parametrize("variant", marked)
+
 
 pytestmark = pytest.mark.parametrize("name", FACTORIES)
-each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=NAMES)
-each_pass = pytest.mark.parametrize("variant", VARIANTS[:4], ids=NAMES[:4])  # of the reference engine
+each_variant = each(VARIANTS)
+each_pass = each(VARIANTS[:4])  # of the reference engine
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 FORWARD = ("scan", "masked", False)
 STEP = 1e-5  # of central differences
@@ -108,8 +120,8 @@ def by_hand(cell, lengths, order, point):
 
 
 @cache
-def compiled(name):
-    """(point, loss weights) -> outputs and gradients of every variant, by its name."""
+def compiled(name, quick):
+    """(point, loss weights) -> outputs and gradients of every variant, of the quick ones or the others, by its name."""
     cell = case(name)[0]
 
     def everything(point, weights, lengths):
@@ -120,7 +132,7 @@ def compiled(name):
 
             return jax.value_and_grad(loss, has_aux=True)(point)
 
-        return {label(variant): graded(variant) for variant in variants(name)}
+        return {label(variant): graded(variant) for variant in variants(name) if (variant in QUICK) == quick}
 
     return jax.jit(everything)
 
@@ -139,24 +151,25 @@ def refused(name, variant):
     return True
 
 
-def results(name, point, weights=None):
+def results(name, point, weights=None, quick=True):
     weights = case(name)[2] if weights is None else weights
-    return jax.tree.map(np.asarray, compiled(name)(point, weights, LENGTHS["masked"]))
+    return jax.tree.map(np.asarray, compiled(name, quick)(point, weights, LENGTHS["masked"]))
 
 
 @cache
-def at_case(name):
-    return results(name, case(name)[1])
+def at_case(name, quick):
+    return results(name, case(name)[1], quick=quick)
+
+
+def at(name, variant):
+    """(loss, outputs), gradients of a variant."""
+    return at_case(name, variant in QUICK)[label(variant)]
 
 
 def default_way(name):
     """Reversed and masked, by the engine that `unroll` takes when none is named."""
     way = next(way for way, engine in WAYS.items() if engine is default(case(name)[0]))
     return (way, "masked", True)
-
-
-def label(variant):
-    return NAMES[VARIANTS.index(variant)]
 
 
 def all_close(got, expected, **tolerance):
@@ -168,7 +181,7 @@ def test_outputs_are_those_of_the_numpy_loop(name, variant):
     if refused(name, variant):
         return
     _, point, _ = case(name)
-    (_, (ys, carries, last)), _ = at_case(name)[label(variant)]
+    (_, (ys, carries, last)), _ = at(name, variant)
     lengths = LENGTHS[variant[1]]
     expected = reference.loop(
         reference.EQUATIONS[name], point.params, point.xs, point.start,
@@ -186,7 +199,7 @@ def test_gradients_are_those_of_a_python_loop(name, variant):
     if refused(name, variant):
         return
     _, mask, reverse = variant
-    _, grads = at_case(name)[label(variant)]
+    _, grads = at(name, variant)
     all_close(grads, looped_gradients(name, mask, reverse))
 
 
@@ -222,7 +235,7 @@ def moved(point, by, along):
 @each_pass
 def test_gradients_are_the_slopes_of_the_numpy_loop(name, variant):
     _, point, weights = case(name)
-    _, grads = at_case(name)[label(variant)]
+    _, grads = at(name, variant)
 
     def loss(point):
         how = {"taps": point.taps, "lengths": LENGTHS[variant[1]], "reverse": variant[2]}
@@ -238,7 +251,7 @@ def test_padding_may_hold_anything(name):
     padding = np.arange(T)[:, None] >= LENGTHS["masked"]
     spoilt = point.xs.copy()
     spoilt[padding] = np.resize([np.nan, np.inf, -np.inf], spoilt[padding].shape)
-    clean, got = at_case(name), results(name, point._replace(xs=spoilt))
+    clean, got = at_case(name, True), results(name, point._replace(xs=spoilt))
     for variant in clean:
         if "masked" in variant:
             jax.tree.map(np.testing.assert_array_equal, got[variant], clean[variant])
@@ -259,7 +272,8 @@ def test_a_row_of_a_ragged_batch_is_the_row_alone(name, reverse):
         jax.tree.map(lambda w: w * over(only, w), weights.carries),
         jax.tree.map(lambda w: w * over(only[0], w), weights.last),
     )
-    (_, (ys, carries, last)), grads = results(name, point, weights)[label(("scan", "masked", reverse))]
+    variant = ("scan", "masked", reverse)
+    (_, (ys, carries, last)), grads = results(name, point, weights, variant in QUICK)[label(variant)]
     got, got_grads = compiled_row(name, row, length)[reverse]
     part = lambda tree: jax.tree.map(lambda a: a[:length, row], tree)  # noqa: E731
     one = lambda tree: jax.tree.map(lambda a: a[row], tree)  # noqa: E731
@@ -360,12 +374,12 @@ def transformed(name):
 
 @pytest.mark.slow
 def test_vmap_over_sequences_is_the_batch(name):
-    all_close(transformed(name)["vmap"], at_case(name)[label(default_way(name))])
+    all_close(transformed(name)["vmap"], at(name, default_way(name)))
 
 
 @pytest.mark.slow
 def test_forward_mode_agrees_with_the_gradient(name):
-    slope = dot(at_case(name)[label(FORWARD)][1], direction(name))
+    slope = dot(at(name, FORWARD)[1], direction(name))
     np.testing.assert_allclose(transformed(name)["jvp"], slope, rtol=1e-10)
 
 
@@ -391,7 +405,7 @@ def test_forward_mode_of_fused_names_the_engine_to_use(name):
     outputs = lambda xs: unroll(cell, point.params, xs).ys  # noqa: E731
     point = jax.tree.map(jnp.asarray, point)
     if cell.local is None:
-        jax.jvp(outputs, (point.xs,), (point.xs,))
+        jax.eval_shape(lambda xs: jax.jvp(outputs, (xs,), (xs,)), point.xs)
     else:
         with pytest.raises(TypeError, match=r"^fused: .*forward mode.*use engine=scan"):
             jax.jvp(outputs, (point.xs,), (point.xs,))
