@@ -4,13 +4,13 @@ import math
 
 import jax
 import jax.numpy as jnp
+import launching
 import numpy as np
 import pytest
 
-import experiments
 from experiments import _cells_measure as measure
 from experiments import cells
-from rnnlab import cli, runs
+from rnnlab import runs
 from rnnlab.cells import CELLS
 from rnnlab.errors import InputError
 from rnnlab.types import Cell
@@ -35,23 +35,21 @@ RUN = tuple(TINY["cell"].split(","))
 
 
 def launched(folder, **more):
-    flags = [f"--{name}={value}" for name, value in {**TINY, "runs": folder, **more}.items()]
-    with jax.numpy_dtype_promotion("standard"):
-        return cli.launch(["cells", *flags, "--nocompilation_cache"], experiments, "cells")
+    return launching.launched("cells", folder, **{**TINY, **more})
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     assert launched(folder) == 0
-    [path] = folder.iterdir()
-    return runs.Run(path)
+    return launching.only_run(folder)
 
 
 def facts(run):
     return {row["cell"]: row for row in run.rows() if row["kind"] == "cell"}
 
 
+@pytest.mark.slow
 def test_every_cell_has_its_rows_a_line_and_a_place_in_the_figure(finished):
     assert list(facts(finished)) == list(RUN)
     assert [row["cell"] for row in finished.rows() if row["kind"] == "decay"] == list(RUN)
@@ -75,12 +73,14 @@ def test_closed_forms_agree_with_autodiff(name):
         assert found == 0 and promised is None
 
 
+@pytest.mark.slow
 def test_both_are_stored(finished):
     for name, row in facts(finished).items():
         assert row["closed"] == measure.CLOSED.get(name)
         assert row["autodiff"] == pytest.approx(row["closed"] or 0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_sizes_are_those_of_the_cells(finished):
     found = facts(finished)
     H, D = 8, 3
@@ -90,6 +90,7 @@ def test_sizes_are_those_of_the_cells(finished):
     assert (images["units"], images["carry"]) == (8, 16) and images["parameters"] == 9 * (1 + 2) * 8 + 8
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_one_another_decay(tmp_path):
     for folder in "ab":
         assert launched(tmp_path / folder, cell="ugrnn", seed=3, seeds=2) == 0

@@ -4,12 +4,12 @@ import json
 import math
 
 import jax
+import launching
 import numpy as np
 import pytest
 
-import experiments
 from experiments import gradient_flow
-from rnnlab import cli, probes, runs
+from rnnlab import probes, runs
 from rnnlab.cells import CELLS
 from rnnlab.errors import InputError
 from rnnlab.models.language_model import LanguageModel
@@ -36,17 +36,14 @@ def story(tmp_path_factory):
 
 
 def launched(folder, story, **more):
-    flags = [f"--{name}={value}" for name, value in {**TINY, "text": story, "runs": folder, **more}.items()]
-    with jax.numpy_dtype_promotion("standard"):
-        return cli.launch(["gradient_flow", *flags, "--nocompilation_cache"], experiments, "gradient_flow")
+    return launching.launched("gradient_flow", folder, **{**TINY, "text": story, **more})
 
 
 @pytest.fixture(scope="module")
 def finished(story, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     assert launched(folder, story) == 0
-    [path] = folder.iterdir()
-    return runs.Run(path)
+    return launching.only_run(folder)
 
 
 def test_it_leaves_rows_arrays_table_and_figure(finished):

@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import jax
+import launching
 import numpy as np
 import pytest
 from matplotlib.container import BarContainer
 
-import experiments
 from experiments import _memory, _peers, _sections, _throughput_figure, _throughput_rows, _throughput_table, throughput
 from experiments._work import PRODUCTS, Shape, Work, geometric_mean, inputs_of, lengths_of, shape_of
-from rnnlab import cli, runs
 from rnnlab.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("allow_promotion")
@@ -27,20 +26,18 @@ TINY = dict(
 
 
 def launched(folder, **more):
-    flags = [f"--{name}={value}" for name, value in {**TINY, "runs": folder, **more}.items()]
-    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "equinox", None)  # as if it were not installed; torch is blocked for all tests
         for name in ("SQUARE", "FLAT", "SMALL"):
             patch.setattr(_sections, name, (4 + len(name), 8, 16))
-        return cli.launch(["throughput", *flags, "--nocompilation_cache"], experiments, "throughput")
+        return launching.launched("throughput", folder, **{**TINY, **more})
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     assert launched(folder) == 0
-    [path] = folder.iterdir()
-    return runs.Run(path)
+    return launching.only_run(folder)
 
 
 # What is asked for.
@@ -174,6 +171,7 @@ def test_what_a_new_process_holds_is_its_own():
 # From flags to figure.
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_not_there_is_named(finished):
     states = {(r["peer"], r["cell"]): r["state"] for r in finished.rows() if r["kind"] == "peer"}
     assert states["rnnlab", "lstm"] == states["linen", "elman"] == states["scan", "lstm"] == "measured"
@@ -184,6 +182,7 @@ def test_a_peer_that_is_not_there_is_named(finished):
     assert f"not measured: {'; '.join(why)}." in text
 
 
+@pytest.mark.slow
 def test_every_comparison_has_rows(finished):
     metrics, timings = finished.rows(), finished.rows("timings")
     count = {kind: sum(r["kind"] == kind for r in timings) for kind in {r["kind"] for r in timings}}
@@ -197,6 +196,7 @@ def test_every_comparison_has_rows(finished):
     assert temporaries["fused, in chunks"] < temporaries["fused"] < temporaries["scan"]
 
 
+@pytest.mark.slow
 def test_it_leaves_a_table_and_a_figure(finished):
     text = (finished.path / "table.txt").read_text()
     words = ("training, 1 layer", "inference, 1 layer", "geometric mean", "LSTM 3x6x2x4", "Elman 2x5x3x4", "compiling",
@@ -206,6 +206,7 @@ def test_it_leaves_a_table_and_a_figure(finished):
     assert (finished.path / "figure.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_metrics(tmp_path):
     few = dict(section="speed,ragged", cell="lstm", shape="3x6x2x4", peer="linen,torch")
     kept = []
