@@ -17,11 +17,12 @@ from rnnlab import initializers as inits
 from rnnlab.cells import CELLS
 from rnnlab.cells.minimal_gates import positive
 from rnnlab.engines import associative, scan
-from rnnlab.layers import zero_taps
-from rnnlab.noise import quiet
+from rnnlab.layers import highway, zero_taps
+from rnnlab.noise import drop_weights, quiet, zoneout
+from rnnlab.probes.specs import R15, R17
 from rnnlab.unroll import unroll
 
-T, B, D, H = 7, 3, 2, 4
+T, B, D, H = (R17.setting[name] for name in "TBDH")
 LENGTHS = np.array([T, 0, 4])
 close = partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
 
@@ -41,7 +42,6 @@ def random_like(tree, seed, scale=1.0):
 # R17: `associative` is `scan`.
 
 AFFINE = [name for name in CELLS if CELLS[name](H).affine is not None]
-ROUNDING = {"float64": 1e-12, "float32": 1e-5}
 RESETS = np.random.default_rng(0).random((T, B)) < 0.4
 WAYS = {
     "resets": {"resets": RESETS},
@@ -79,14 +79,14 @@ def both(name, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("dtype", R17.tolerance)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", AFFINE)
 def test_r17_associative_is_scan(name, way, dtype):
     expected, got = both(name, dtype)[way]
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert one.dtype == other.dtype == dtype and np.abs(other).max() > 0
-        np.testing.assert_allclose(one, other, rtol=0, atol=ROUNDING[dtype] * np.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=R17.tolerance[dtype] * np.abs(other).max())
 
 
 def test_the_cells_that_are_affine():
@@ -99,6 +99,31 @@ def test_r17_any_other_cell_is_refused(name):
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
     with pytest.raises(TypeError, match=rf"^associative: expected a cell that is affine.* got {cell.name}, .*scan"):
         jax.eval_shape(lambda p: unroll(cell, p, jnp.zeros((T, D), jnp.float32), engine=associative).ys, params)
+
+
+WRAPPED = {"highway": highway(cells.lru(D)), "dropped": drop_weights(cells.min_gru(H), 0.5, "W")}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_linear_cell_stays_linear_in_a_highway_and_with_dropped_weights(name):
+    cell, xs = WRAPPED[name], random_like(jax.ShapeDtypeStruct((T, B, D), "float64"), 2)
+    params = moved(cell, D)
+
+    @partial(jax.jit, static_argnums=0)
+    def graded(engine, params):
+        def total(params):
+            out = unroll(cell, params, xs, engine=engine, lengths=LENGTHS, key=jax.random.key(3))
+            return (out.ys**2).sum(), out[:3]
+
+        return jax.value_and_grad(total, has_aux=True)(params)
+
+    jax.tree.map(close, graded(associative, params), graded(scan, params))
+
+
+def test_a_linear_cell_with_zoneout_is_refused():
+    cell = zoneout(cells.min_gru(H), h=0.2)
+    with pytest.raises(TypeError, match="associative: expected a cell that is affine"):
+        unroll(cell, moved(cell, D), jnp.zeros((T, D)), engine=associative)
 
 
 # The flag `diagonal`.
@@ -228,7 +253,7 @@ def test_r15_the_state_of_an_lru_has_variance_1(seed):
     xs = jax.random.normal(jax.random.key(seed + 100), (2500, 4, dim), jnp.float32)
     carries = jax.jit(lambda xs: unroll(cell, params, xs).carries)(xs)
     square = np.mean(np.asarray(carries.re**2 + carries.im**2)[begun:], dtype=np.float64)
-    assert abs(square - 1) < 0.03
+    assert abs(square - R15.expected["lru_power"]) < R15.tolerance["lru_power"]
 
 
 def test_the_ring_of_an_lru():

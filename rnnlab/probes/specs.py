@@ -85,13 +85,17 @@ R6 = Spec(
 R15 = Spec(
     "R15",
     dict(sizes=(2, 5, 16, 33), seeds=3, epsilon=0.1),
-    lambda epsilon, norm: math.sqrt(1 + (epsilon * norm) ** 2),  # norm: largest singular value of A
-    1e-8,
-    "h_t = h_{t-1} + epsilon (x_t W + h_{t-1} A + b), A = -A^T: J = I + epsilon A^T is normal (Chang et al. 2019)",
+    dict(
+        antisymmetric=lambda epsilon, norm: math.sqrt(1 + (epsilon * norm) ** 2),  # norm: largest singular value of A
+        lru_power=1.0,  # E |s|^2 of a unit, white inputs
+    ),
+    dict(antisymmetric=1e-8, lru_power=0.03),
+    "h_t = h_{t-1} + epsilon (x_t W + h_{t-1} A + b), A = -A^T: J = I + epsilon A^T is normal (Chang et al. 2019); "
+    "LRU at its ring initialisation (Orvieto et al. 2023, section 3.3)",
 )
 R17 = Spec(
     "R17",
-    dict(T=40, B=3, D=3, H=5),
+    dict(T=7, B=3, D=2, H=4),
     "`associative` = `scan`, for every cell with `affine`",
     dict(float64=1e-12, float32=1e-5),  # relative to the largest entry
     "c_t = a_t c_{t-1} + b_t as one scan over an associative product (Blelloch 1990; Martin & Cundy 2018, section 2.2)",
