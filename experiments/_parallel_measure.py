@@ -9,22 +9,21 @@ import jax.numpy as jnp
 from rnnlab import initializers as inits
 from rnnlab import probes
 from rnnlab.cells import elman, own
-from rnnlab.engines import associative, default, diagonal, newton, scan
+from rnnlab.engines import associative, diagonal, fused, newton, scan
 from rnnlab.types import Cell, Engine, PyTree
 from rnnlab.unroll import unroll
 
-# `own` is what unroll takes by itself, what everything else is compared with.
-OWN, FULL, QUASI, ASSOCIATIVE = "own", "full", "quasi", "associative"
-ENGINES = (OWN, FULL, QUASI, ASSOCIATIVE)
+SCAN, FULL, QUASI = "scan", "full", "quasi"  # step after step, and Newton's method with whole Jacobians and without
+ENGINES = (SCAN, "fused", FULL, QUASI, "associative")
 
 
-def engine_of(name: str, cell: Cell, tol: float, max_iterations: int) -> Engine | None:
-    """None where the engine is not for the cell."""
-    if name == OWN:
-        return default(cell)
-    if name == ASSOCIATIVE:
-        return None if cell.affine is None else associative
-    return newton(tol or None, max_iterations, **({} if name == FULL else {"jacobian": diagonal}))
+def engines_of(cell: Cell, tol: float, max_iterations: int) -> dict[str, Engine]:
+    """Those that take the cell, by name."""
+    found = {
+        SCAN: scan, "fused": cell.local and fused, FULL: newton(tol or None, max_iterations),
+        QUASI: newton(tol or None, max_iterations, jacobian=diagonal), "associative": cell.affine and associative,
+    }  # fmt: skip
+    return {name: engine for name, engine in found.items() if engine}
 
 
 class Sizes(NamedTuple):
@@ -93,12 +92,12 @@ def exponent(cell: Cell) -> Callable[[Drawn, int], float]:
 class Program(NamedTuple):
     """run: the training step, compiled. temporary: bytes that it takes beside arguments and results."""
 
-    run: Callable[[], Any]
+    run: Callable[..., Any]
     temporary: int
 
 
 def training_step(cell: Cell, engine: Engine, given: Drawn) -> Program:
-    """The mean of all outputs and its gradients with respect to the parameters."""
+    """The mean of all outputs and its gradients with respect to the parameters, for networks of `given`'s shapes."""
     step = jax.jit(jax.value_and_grad(lambda params, xs: unroll(cell, params, xs, engine=engine).ys.mean()))
     compiled = step.lower(*given).compile()
-    return Program(lambda: compiled(*given), compiled.memory_analysis().temp_size_in_bytes)
+    return Program(compiled, compiled.memory_analysis().temp_size_in_bytes)

@@ -1,16 +1,17 @@
 """The table of `parallel_in_time`, from its stored rows."""
 
+import statistics
 import textwrap
 from typing import Any, NamedTuple
 
 from rnnlab import report
 from rnnlab.timing import Ratio, ratio
 
-OWN = "own"
+SCAN = "scan"
 
 
 class Line(NamedTuple):
-    """A cell, T and engine. rows: stored, one a seed. time: of a training step, over the default engine's."""
+    """A cell, T and engine. rows: stored, one a seed. time: of a training step, over the scan's."""
 
     cell: str
     length: int
@@ -24,13 +25,33 @@ class Line(NamedTuple):
 def lines_of(run) -> list[Line]:
     """In the order of the flags: cell, T, engine."""
     lines, rows = [], [row for row in run.rows() if row["kind"] == "length"]
-    timed = {(row["cell"], row["T"], row["engine"]): row for row in run.rows("timings")}
+    timings = [row for row in run.rows("timings") if row["kind"] == "length"]
+    timed = {(row["cell"], row["T"], row["engine"]): row for row in timings}
     for (cell, length, engine), row in timed.items():
-        own = [r for r in rows if (r["cell"], r["T"], r["engine"]) == (cell, length, engine)]
-        over = ratio(timed[cell, length, OWN]["seconds"], row["seconds"])
-        median = sorted(row["seconds"])[len(row["seconds"]) // 2]
-        lines.append(Line(cell, length, engine, own, median, over, row["temporary"]))
+        alike = [r for r in rows if (r["cell"], r["T"], r["engine"]) == (cell, length, engine)]
+        over = ratio(timed[cell, length, SCAN]["seconds"], row["seconds"])
+        lines.append(Line(cell, length, engine, alike, statistics.median(row["seconds"]), over, row["temporary"]))
     return lines
+
+
+class Cost(NamedTuple):
+    """Of an engine and one network, by its exponent: a training step's time over the scan's."""
+
+    engine: str
+    exponent: float
+    time: Ratio
+
+
+def costs(run) -> list[Cost]:
+    rows = [row for row in run.rows("timings") if row["kind"] == "gain"]
+    gains = [row for row in run.rows() if row["kind"] == "gain" and row["seed"] == run.config["seed"]]
+    exponents = {(row["gain"], row["T"]): row["exponent"] for row in gains}
+    scans = {row["gain"]: row["seconds"] for row in rows if row["engine"] == SCAN}
+    return [
+        Cost(row["engine"], exponents[row["gain"], row["T"]], ratio(scans[row["gain"]], row["seconds"]))
+        for row in rows
+        if row["engine"] != SCAN
+    ]
 
 
 class Boundary(NamedTuple):
@@ -47,9 +68,9 @@ def boundaries(run) -> list[Boundary]:
     rows = [row for row in run.rows() if row["kind"] == "gain"]
     found = []
     for engine, length in dict.fromkeys((row["engine"], row["T"]) for row in rows):
-        own = [row for row in rows if (row["engine"], row["T"]) == (engine, length)]
-        first = min((row["exponent"] for row in own if row["converged"] < 1), default=None)
-        below = [row["exponent"] for row in own if first is None or row["exponent"] < first]
+        alike = [row for row in rows if (row["engine"], row["T"]) == (engine, length)]
+        first = min((row["exponent"] for row in alike if row["converged"] < 1), default=None)
+        below = [row["exponent"] for row in alike if first is None or row["exponent"] < first]
         found.append(Boundary(engine, length, max(below, default=None), first))
     return found
 
@@ -86,12 +107,12 @@ def notes(run) -> str:
     last = config["seed"] + config["seeds"] - 1
     seeds = f"seed {config['seed']}" if config["seeds"] == 1 else f"seeds {config['seed']} to {last}"
     said = [
-        "engine: own is the one that a cell has by default (fused or scan); full and quasi are Newton's method with "
-        "whole Jacobians and with their diagonals; associative is for cells that are affine in their carry.",
+        "engine: scan is step after step, fused the same with hand-written derivatives; full and quasi are Newton's "
+        "method with whole Jacobians and with their diagonals; associative is for cells affine in their carry.",
         f"iterations: mean ± standard deviation over {seeds}, at most {config['max_iterations']}; where it has not "
         "converged the carries are the exact scan's. largest error: of any carry, against the scan.",
         f"us/step: of a training step (mean output, gradients of the parameters) over T, seed {config['seed']}, the "
-        "median of rounds in turns; time: over own's, with its bootstrap interval; MiB: the step's temporaries.",
+        "median of rounds in turns; time: over the scan's, with its bootstrap interval; MiB: the step's temporaries.",
         f"H={config['hidden']}, D={config['dim']}, B={config['batch']}, at initialisation. Below: Elman networks of "
         f"{config['gain_hidden']} units, U of N(0, gain^2/H), by their largest Lyapunov exponent (nats a step), "
         f"{len(config['gains'])} gains, {seeds}. data: generated, N(0, 1), below N(0, {config['gain_inputs']:g}^2).",

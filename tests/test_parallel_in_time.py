@@ -1,13 +1,11 @@
 """Evaluation in parallel over time at a tiny size, from flags to figure; nothing depends on how fast it is."""
 
-import jax
+import launching
 import numpy as np
 import pytest
 
-import experiments
 from experiments import _parallel_measure as measure
 from experiments import _parallel_table, parallel_in_time
-from rnnlab import cli, runs
 from rnnlab.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("allow_promotion")
@@ -19,22 +17,20 @@ TINY = dict(
 
 
 def launched(folder, **more):
-    flags = [f"--{name}={value}" for name, value in {**TINY, "runs": folder, **more}.items()]
-    with jax.numpy_dtype_promotion("standard"):
-        return cli.launch(["parallel_in_time", *flags, "--nocompilation_cache"], experiments, "parallel_in_time")
+    return launching.launched("parallel_in_time", folder, **{**TINY, **more})
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     assert launched(folder) == 0
-    [path] = folder.iterdir()
-    return runs.Run(path)
+    return launching.only_run(folder)
 
 
+@pytest.mark.slow
 def test_every_engine_that_takes_a_cell_is_measured_over_t(finished):
     rows = [row for row in finished.rows() if row["kind"] == "length"]
-    expected = {"gru": ["own", "full", "quasi"], "lru": ["own", "full", "quasi", "associative"]}
+    expected = {"gru": ["scan", "fused", "full", "quasi"], "lru": ["scan", "full", "quasi", "associative"]}
     found = [(row["cell"], row["T"], row["engine"], row["seed"]) for row in rows]
     wanted = [(c, T, e, s) for c, engines in expected.items() for T in (20, 60) for e in engines for s in (0, 1)]
     assert found == wanted
@@ -42,11 +38,26 @@ def test_every_engine_that_takes_a_cell_is_measured_over_t(finished):
     newton = [row for row in rows if row["engine"] in ("full", "quasi")]
     assert all(row["converged"] == 1 and 1 < row["iterations"] <= 40 and row["residual"] < 1e-5 for row in newton)
     assert {row["iterations"] for row in rows if row["engine"] == "associative"} == {0}
-    timed = finished.rows("timings")
+    assert all(row["error"] == 0 for row in rows if row["engine"] == "scan")
+    timed = [row for row in finished.rows("timings") if row["kind"] == "length"]
     assert [(row["cell"], row["T"], row["engine"]) for row in timed] == list(dict.fromkeys(w[:3] for w in wanted))
     assert all(len(row["seconds"]) == 2 and row["temporary"] > 0 for row in timed)
 
 
+@pytest.mark.slow
+def test_time_is_measured_at_every_exponent_too(finished):
+    rows = [row for row in finished.rows("timings") if row["kind"] == "gain"]
+    assert [(row["gain"], row["engine"]) for row in rows] == [
+        (g, e) for g in (0.5, 3) for e in ("scan", "full", "quasi")
+    ]
+    assert {row["T"] for row in rows} == {60} and all(len(row["seconds"]) == 2 for row in rows)
+    gains = {
+        row["exponent"] for row in finished.rows() if row["kind"] == "gain" and row["T"] == 60 and row["seed"] == 0
+    }
+    assert {one.exponent for one in _parallel_table.costs(finished)} == gains
+
+
+@pytest.mark.slow
 def test_chaos_ends_convergence_and_the_scan_s_result_stands_in(finished):
     rows = [row for row in finished.rows() if row["kind"] == "gain"]
     assert len(rows) == 2 * 2 * 2 * 2
@@ -73,15 +84,17 @@ def test_a_boundary_lies_between_the_last_and_the_first():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_table_and_figure_say_what_was_run(finished):
     text = (finished.path / "table.txt").read_text()
     assert (
         "generated" in text and "seeds 0 to 1" in text and finished.provenance["cpu"]["model"] in " ".join(text.split())
     )
-    assert sum(line.startswith("gru ") for line in text.splitlines()) == 6
+    assert sum(line.startswith("gru ") for line in text.splitlines()) == 8
     drawn = parallel_in_time.figure(finished)
-    assert [axis.get_title(loc="left")[0] for axis in drawn.axes] == list("abcd")
-    assert len(drawn.axes[1].get_lines()) == 5 + 1  # gru: full, quasi; lru: three; and the line at 1
+    assert [axis.get_title(loc="left")[0] for axis in drawn.axes] == list("abcdef")
+    assert len(drawn.axes[1].get_lines()) == 6 + 1  # gru: fused, full, quasi; lru: three; and the line at 1
+    assert len(drawn.axes[2].get_lines()) == 8
 
 
 @pytest.mark.slow
@@ -105,7 +118,7 @@ def test_exponent_is_the_one_of_a_known_network():
         ({"cell": "grue"}, "cell: expected one of elman, "),
         ({"lengths": "20,20"}, "lengths: expected every item once, got 20,20"),
         ({"gains": "1,1.0"}, "gains: expected every item once, got 1.0,1.0"),
-        ({"engine": "full"}, "engine: expected own among them"),
+        ({"engine": "full"}, "engine: expected scan among them"),
     ],
 )
 def test_refuses(flag, words):
