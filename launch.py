@@ -13,4 +13,4 @@ import experiments
 from rnnlab import cli, process
 
 if __name__ == "__main__":
-    sys.exit(cli.launch(sys.argv[1:], experiments, default="gradient_flow", restart=process.restart_with_huge_pages))
+    sys.exit(cli.launch(sys.argv[1:], experiments, default="gradient_flow", restart=process.restart))

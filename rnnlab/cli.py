@@ -6,13 +6,15 @@ An experiment is a module with a docstring (its first line is the question) and
     inputs(config)              loads and checks; has `hashes`, a dict from the name of data to its content hash
     run(config, inputs, run)    writes rows and arrays to a `runs.Run`
     figure(run), table(run)     a matplotlib Figure and a str, from what `run` wrote and nothing else
+    RESUMES                     True if `run` trains by `rnnlab.train.fit` with checkpoints below run.path/checkpoints
+                                (its rows within `run.part`, where it trains several models): interrupted and started
+                                again, it goes on where it was. Without it, a run that was interrupted begins anew
 
 What the user can put right is one line on standard error and status 2, with nothing written. JAX and the experiment
 are imported only where they are needed, so that `list` and a mistyped name answer at once.
 """
 
 import ast
-import contextlib
 import dataclasses
 import importlib.util
 import os
@@ -21,9 +23,8 @@ import shlex
 import signal
 import sys
 import textwrap
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,6 +43,7 @@ class Launcher:
     runs: str = flag("runs", "folder that holds one folder a run")
     run_folder: str = flag("", "this run's folder; empty for NAME-HASH below --runs")
     force: bool = flag(False, "begin anew what is done")
+    restart: bool = flag(True, "start again, once, with what must be set before Python starts (by launch.py only)")
     huge_pages: bool = flag(True, "start again, once, with large buffers on huge pages (Linux): a quarter faster")
     compilation_cache: bool = flag(True, "keep compiled programs in $XDG_CACHE_HOME/rnnlab or ~/.cache/rnnlab")
 
@@ -54,13 +56,13 @@ def stay(argv: Sequence[str]) -> None:
 
 
 def launch(argv: Sequence[str], experiments: ModuleType, default: str, restart: Restart = stay) -> int:
-    """The exit status of `python launch.py ARGV`: 0, 1 (our error), 2 (the user's), 130 or 143 (SIGINT, SIGTERM).
+    """The exit status of `python launch.py ARGV`: 0, 1 (our error), 2 (the user's), 130 (SIGINT) or 75 (SIGTERM).
 
     `restart` may replace the process by one that is set up as a run wants it; called before JAX is imported.
     """
     program = "python launch.py"
     command = shlex.join([*program.split(), *argv])
-    return _guard(lambda: _dispatch(list(argv), experiments, default, program, restart), command)
+    return _guard(lambda stop: _dispatch(list(argv), experiments, default, program, restart, stop), command)
 
 
 def main(module: ModuleType, argv: Sequence[str]) -> int:
@@ -68,10 +70,12 @@ def main(module: ModuleType, argv: Sequence[str]) -> int:
     file = Path(module.__file__)
     program = f"python -m {module.__spec__.name}" if module.__spec__ else f"python {file.name}"
     job = Job(module, file.stem, program, file.parent)
-    return _guard(lambda: job.launch(list(argv)), shlex.join([*program.split(), *argv]))
+    return _guard(lambda stop: job.launch(list(argv), stop), shlex.join([*program.split(), *argv]))
 
 
-def _dispatch(argv: list[str], experiments: ModuleType, default: str, program: str, restart: Restart) -> int:
+def _dispatch(
+    argv: list[str], experiments: ModuleType, default: str, program: str, restart: Restart, stop: process.Stop
+) -> int:
     names = _names(experiments)
     if argv and not argv[0].startswith("-"):
         name, argv = argv[0], argv[1:]
@@ -91,7 +95,7 @@ def _dispatch(argv: list[str], experiments: ModuleType, default: str, program: s
     if not _asks_help(argv):
         restart(argv)
     module = importlib.import_module(f"{experiments.__name__}.{name}")
-    return Job(module, name, program + " " + name, Path(module.__file__).parent).launch(argv)
+    return Job(module, name, program + " " + name, Path(module.__file__).parent).launch(argv, stop)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Job:
     program: str
     sources: Path
 
-    def launch(self, argv: list[str]) -> int:
+    def launch(self, argv: list[str], stop: process.Stop) -> int:
         """From flags to figure; a run that is done is shown."""
         if _asks_help(argv):
             print(_help(self))
@@ -116,10 +120,14 @@ class Job:
         if status and status["state"] == "done" and not own.force:
             return self.show(path, status)
         options = {"device": _device(), "seed": getattr(config, "seed", None), "sources": (self.sources,)}
-        with runs.begin(
-            path, *asked, command=shlex.join([*self.program.split(), *argv]), force=own.force, **options
-        ) as run:
-            _say(f"{path}: {_beginning(status)}{', on huge pages' if process.huge_pages() else ''}")
+        options |= {"command": shlex.join([*self.program.split(), *argv]), "force": own.force, "stop": stop}
+        resumes = getattr(self.module, "RESUMES", False) and not own.force
+        with runs.begin(path, *asked, resume=resumes, **options) as run:
+            if settings := process.restarted():
+                _say(f"started again with {settings} (not with --norestart)")
+            _say(f"{path}: {_beginning(status, run.resumed)}{', on huge pages' if process.huge_pages() else ''}")
+            if run.resumed and run.code_changed(self.sources):
+                _say(f"{path}: the code has changed since it began")
             if own.compilation_cache:
                 _keep_compiled()
             self.module.run(config, inputs, run)
@@ -138,9 +146,11 @@ class Job:
         return 0
 
 
-def _beginning(status: dict[str, Any] | None) -> str:
+def _beginning(status: dict[str, Any] | None, resumed: bool) -> str:
     if status is None:
         return "begun"
+    if resumed:
+        return f"resumed ({status['reason']})"
     return "begun anew (it was done)" if status["state"] == "done" else f"begun anew ({status['reason']})"
 
 
@@ -271,45 +281,25 @@ def _keep_compiled() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-class Stopped(KeyboardInterrupt):
-    """SIGINT or SIGTERM, raised where the program stands."""
-
-
-@contextlib.contextmanager
-def _signals(caught: list[int]) -> Iterator[None]:
-    def stop(number: int, _: Any) -> None:
-        # Kept aside as well: a compiled program that calls back turns any exception into one of its own.
-        caught.append(number)
-        raise Stopped(signal.Signals(number).name)
-
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Ignored by whoever started us (nohup, a shell's background): it stays ignored.
-            if signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _guard(action: Callable[[], int], command: str) -> int:
+def _guard(action: Callable[[process.Stop], int], command: str) -> int:
     """Its exit status; every way of failing becomes a status and a message, one line where the user can act on it."""
-    caught: list[int] = []
-    with _signals(caught):
+
+    def interrupted(number: int) -> None:
+        _say(f"interrupted by {signal.Signals(number).name}; start it again with: {command}")
+
+    with process.Stop(interrupted) as stop:
         try:
-            return action()
+            return action(stop)
         except InputError as error:
             status, message = 2, "error: " + " ".join(str(error).split())
         except KeyboardInterrupt:
             status, message = 130, None
         except Exception:
             status, message = 1, traceback.format_exc().rstrip()
-        if caught or message is None:
-            status = 128 + (caught[0] if caught else signal.SIGINT)
-            message = f"interrupted by {signal.Signals(status - 128).name}; start it again with: {command}"
         # Said after the frames of the run are gone, for then a progress bar has closed its line.
+        if stop.asked is not None or message is None:
+            number = stop.asked or signal.SIGINT
+            interrupted(number)
+            return process.STATUS[number]
         _say(message)
     return status

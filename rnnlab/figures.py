@@ -1,9 +1,11 @@
 """How our plots look. Draws from stored numbers only, never from a model."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
@@ -55,6 +57,46 @@ def power_of_ten(axis: Axes, which: str = "y") -> None:
     chosen = getattr(axis, f"{which}axis")
     chosen.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
     chosen.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: rf"$10^{{{value:.0f}}}$"))
+
+
+class Curve(NamedTuple):
+    """One quantity while training: values [S, N] of S seeds (or [N] of one) after steps [N]."""
+
+    steps: Sequence[float] | np.ndarray
+    values: Sequence | np.ndarray
+
+
+def curves(
+    axis: Axes,
+    training: Mapping[str, Curve],
+    validation: Mapping[str, Curve],
+    *,
+    quantity: str,
+    chance: Mapping[str, float],
+) -> None:
+    """Learning curves, a colour a name: training dashed, validation drawn through; every seed thin, their mean thick.
+
+    chance: what guessing reaches, by the words beside its horizontal line. Raises ValueError for values that are not
+    one a step.
+    """
+    names = list(dict.fromkeys([*validation, *training]))
+    for place, name in enumerate(names):
+        colour = COLOURS[place % len(COLOURS)]
+        for kind, group, dashes in (("training", training, "--"), ("validation", validation, "-")):
+            if name in group:
+                steps, values = np.asarray(group[name].steps), np.atleast_2d(np.asarray(group[name].values, float))
+                if values.ndim != 2 or values.shape[1:] != steps.shape:
+                    raise ValueError(f"curves: {name}, {kind}: expected values [S, {len(steps)}], given {values.shape}")
+                if len(values) > 1:
+                    axis.plot(steps, values.T, dashes, color=colour, linewidth=0.5, alpha=0.5)
+                axis.plot(steps, values.mean(0), dashes, color=colour, label=f"{plain(name)}, {kind}")
+    for words, level in chance.items():
+        axis.axhline(level, color="0.4", linewidth=0.8, linestyle=":")
+        # Its place: the right edge whatever the steps are, the level whatever the scale is.
+        axis.text(1, level, plain(words), transform=axis.get_yaxis_transform(), ha="right", va="bottom", color="0.4")
+    axis.set_xlabel("training step")
+    axis.set_ylabel(quantity)
+    axis.legend()
 
 
 def spread_labels(values: Sequence[float], gap: float) -> list[float]:

@@ -48,6 +48,15 @@ class Progress:
         """Values to show at the next look; each stays until it is noted again."""
         self._values |= values
 
+    def skip(self, count: int) -> None:
+        """So many steps were done before: they say nothing of the rate."""
+        self._count += count
+        self._seen_count += count
+        if self._bar is not None:
+            self._bar.n += count
+            self._bar.initial += count
+            self._bar.last_print_n += count
+
     def step(self, **values: Any) -> None:
         """One step more is done."""
         self.note(**values)

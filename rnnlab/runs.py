@@ -2,6 +2,9 @@
 
 A folder is named NAME-HASH after what was asked for (experiment, configuration, data), so that asking again finds
 it again. Nothing here imports JAX: a figure is drawn from a folder without it.
+
+A run that was interrupted can be resumed: rows and series only grow, `Run.mark` says how long they are, a checkpoint
+keeps that mark, and `Run.cut` takes away what was written after it. So the rows are those of an uninterrupted run.
 """
 
 import contextlib
@@ -11,6 +14,7 @@ import json
 import math
 import os
 import re
+import shutil
 import socket
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -22,10 +26,13 @@ import numpy as np
 
 from rnnlab import provenance
 from rnnlab.errors import InputError
+from rnnlab.process import Stop
 
 STATES = ("running", "incomplete", "done")
 # What a run begun anew removes; anything else in the folder is somebody's own and stays.
-OUTPUTS = ("provenance.json", "metrics.jsonl", "timings.jsonl", "figure.png", "figure.pdf", "table.txt")
+OUTPUTS = ("provenance.json", "metrics.jsonl", "timings.jsonl", "parts.json", "figure.png", "figure.pdf", "table.txt")
+FOLDERS = ("checkpoints", "series", "tensorboard")
+FLOATS = ("<f4", "<f8")  # of a series
 # JSON has no such numbers. Written as protobuf's JSON mapping writes them, they survive any reader and none turns null.
 NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -64,9 +71,12 @@ def begin(
     command: str = "",
     sources: tuple[str | Path, ...] = (),
     force: bool = False,
+    resume: bool = False,
+    stop: Stop | None = None,
 ) -> "Run":
     """A run to be written, in a new folder or anew in that of an incomplete one (with `force`, a done one).
 
+    With `resume` what an incomplete one wrote is kept, if it left checkpoints or finished parts (`Run.resumed`).
     Enter it (`with begin(...) as run`) and it is marked done at the end, or incomplete with the reason. Raises
     InputError as `find` does, before anything was created or removed. `sources` are folders of code beside rnnlab's.
     """
@@ -81,22 +91,26 @@ def begin(
                 _write_json(path / "config.json", _request(*asked))
             elif status["state"] == "done" and not force:
                 raise InputError(f"{path} is done since {status['ended']}; --force runs it again")
-            run = Run(path, writing=True)
-            run._mark("running")
-            for old in [*(path / name for name in OUTPUTS), *path.glob("arrays/*.npz")]:
-                old.unlink(missing_ok=True)
+            run = Run(path, writing=True, stop=stop)
             facts = {"device": device, "seed": seed, "data": dict(data), "command": command, "began": _now()}
-            _write_json(path / "provenance.json", provenance.gathered(sources) | facts)
+            facts = provenance.gathered(sources) | facts
+            if resume and status is not None and status["state"] == "incomplete" and _leftovers(path):
+                run._resume(facts)
+            else:
+                run._set("running")
+                _clear(path)
+                _write_json(path / "provenance.json", facts)
     return run
 
 
 class Run:
     """A run's folder, for reading; `begin` gives one that can also be written.
 
-    `config` is the configuration as JSON gives it back: tuples are lists.
+    `config` is the configuration as JSON gives it back: tuples are lists. `resumed`: whether it goes on from what was
+    there. `stop`: how its process is asked to end.
     """
 
-    def __init__(self, path: str | Path, *, writing: bool = False):
+    def __init__(self, path: str | Path, *, writing: bool = False, stop: Stop | None = None):
         self.path = Path(path)
         if not self.path.is_dir():
             raise InputError(f"{self.path} is no folder; expected the folder of a run")
@@ -105,7 +119,11 @@ class Run:
         self.experiment: str = request["experiment"]
         self.config: dict[str, Any] = request["config"]
         self.data: dict[str, str] = request["data"]
+        self.resumed = False
+        self.stop = stop or Stop()
         self._writing = writing
+        self._found: dict[str, int] = {}  # what was written before this process
+        self._heads: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     @property
     def status(self) -> dict[str, Any]:
@@ -149,14 +167,14 @@ class Run:
     def arrays(self, name: str, **arrays: Any) -> None:
         """Arrays as arrays/NAME.npz; equal arrays give equal bytes. Refuses types that .npy cannot give back."""
         self._check_writing()
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError(f"name of arrays: expected letters, digits, '_', '-' or '.', given {name!r}")
+        _checked(name, "arrays")
         values = {key: np.asarray(arrays[key], order="C") for key in sorted(arrays)}
         for key, value in values.items():
             if value.dtype.hasobject or np.dtype(value.dtype.str) != value.dtype:
                 # bfloat16 would come back as two raw bytes an element, an object as a pickle.
                 raise TypeError(f"array {key} of {name}: expected one of NumPy's own types, given {value.dtype}")
-        (self.path / "arrays").mkdir(exist_ok=True)
+        with _refusing(self.path):
+            (self.path / "arrays").mkdir(exist_ok=True)
         with self.replacing(f"arrays/{name}.npz") as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for key, value in values.items():
                 # A fresh ZipInfo is dated 1980, whatever the clock says.
@@ -175,30 +193,134 @@ class Run:
     @contextlib.contextmanager
     def replacing(self, name: str) -> Iterator[Path]:
         """A temporary path that becomes `name` in one step: a reader sees the old file or the new, never a half."""
-        with _replacing(self.path / name) as temporary:
+        with _refusing(self.path), _replacing(self.path / name) as temporary:
             yield temporary
+
+    def record(self, name: str, value: Any) -> None:
+        """One more record of a series of float arrays of one shape, series/NAME.bin: the norms [L, T] of every step.
+
+        Raises ValueError for another shape or type than the first record's, TypeError where that is no float.
+        """
+        self._check_writing()
+        value, file = np.asarray(value), self.path / "series" / f"{_checked(name, 'a series')}.bin"
+        if value.dtype.str not in FLOATS:
+            raise TypeError(f"series {name}: expected one of {', '.join(FLOATS)}, given {value.dtype}")
+        given = (value.dtype.str, value.shape)
+        with _refusing(file):
+            file.parent.mkdir(exist_ok=True)
+            if name not in self._heads and file.exists() and file.stat().st_size:
+                self._heads[name] = _head(file)[:2]
+            new = name not in self._heads
+            if given != self._heads.setdefault(name, given):
+                raise ValueError(f"series {name}: expected records of {self._heads[name]}, given {given}")
+            with open(file, "ab") as out:
+                out.write(_header(*given) * new + value.tobytes())
+
+    def series(self, name: str) -> np.ndarray:
+        """The whole records [N, ...] that `record` wrote under `name`; read from the file as they are looked at."""
+        file = self.path / "series" / f"{name}.bin"
+        with _refusing(file):
+            kind, shape, size = _head(file)
+            count = (file.stat().st_size - size) // (math.prod(shape) * np.dtype(kind).itemsize)
+            if count == 0:
+                return np.zeros((0, *shape), kind)
+            return np.memmap(file, kind, "r", size, (count, *shape))
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """What the operating system refuses within (a full disk), with a file of this run, is InputError."""
+        with _refusing(self.path):
+            yield
+
+    # Resuming.
+
+    def mark(self) -> dict[str, int]:
+        """How many bytes the rows and series have; JSON takes it."""
+        grown = [self.path / "metrics.jsonl", self.path / "timings.jsonl", *self.path.glob("series/*.bin")]
+        return {file.relative_to(self.path).as_posix(): file.stat().st_size for file in sorted(grown) if file.exists()}
+
+    def cut(self, mark: Mapping[str, int] | None = None) -> None:
+        """Takes away the rows and records that came after `mark`.
+
+        Without a mark, nothing of the part that is being written was saved: goes back to the end of the last finished
+        part, and keeps what this process wrote. Raises InputError if less is there than the mark says.
+        """
+        self._check_writing()
+        self._heads = {}
+        kept = self._base() if mark is None else mark
+        now = self.mark()
+        for name, size in kept.items():
+            if now.get(name, 0) < size:
+                raise InputError(f"{self.path / name}: expected {size} bytes at least, given {now.get(name, 0)}")
+        with _refusing(self.path):
+            for name, size in now.items():
+                low = kept.get(name, 0)
+                high = size if mark is not None else max(low, self._found.get(name, 0))
+                if low < high:
+                    _excise(self.path / name, low, high)
+        self._found = {}
+
+    def has(self, part: str) -> bool:
+        """Whether a part of this run was finished, by this process or one before."""
+        return part in self._parts()
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """The rows of one of several parts (a model, a seed); once it is finished, a resumed run `has` it.
+
+        In a run of parts every row and record is written within one: others would be there twice. A part with
+        checkpoints keeps them in checkpoints/NAME, and what restores them cuts the rows.
+        """
+        _checked(name, "a part")
+        if self.resumed and not (self.path / "checkpoints" / name).exists():
+            self.cut()
+        yield
+        with _refusing(self.path):
+            _write_json(self.path / "parts.json", self._parts() | {name: self.mark()})
+
+    def _parts(self) -> dict[str, dict[str, int]]:
+        file = self.path / "parts.json"
+        return _read_json(file) if file.exists() else {}
+
+    def _base(self) -> dict[str, int]:
+        return next(reversed(self._parts().values()), {})
+
+    def _resume(self, facts: dict[str, Any]) -> None:
+        self.resumed, self._found = True, self.mark()
+        began = self.provenance
+        self._set("running")
+        resumed = {name: facts[name] for name in ("git", "code", "versions", "device", "command", "began")}
+        _write_json(self.path / "provenance.json", began | {"resumed": [*began.get("resumed", []), resumed]})
+
+    # Its state.
 
     def __enter__(self) -> "Run":
         self._check_writing()
+        self._ending = self.stop.before_end(lambda: self._set("incomplete", self._interrupted()))
+        self._ending.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
+        self._ending.__exit__(None, None, None)
         if error is None:
-            self._mark("done")
+            with _refusing(self.path):
+                self._set("done")
             self._writing = False
             return
-        if isinstance(error, KeyboardInterrupt):
-            reason = f"interrupted at {_now()} after {len(self.rows())} rows"
-        else:
-            reason = f"{type(error).__name__}: {_line(error)}"
         # On a full disk this fails too; that the process named in the status is dead then says the same.
-        with contextlib.suppress(OSError):
-            self._mark("incomplete", reason)
+        with contextlib.suppress(OSError, InputError):
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self._set("incomplete", self._interrupted() if interrupted else f"{type(error).__name__}: {_line(error)}")
 
-    def _mark(self, state: str, reason: str | None = None) -> None:
+    def _interrupted(self) -> str:
+        file = self.path / "metrics.jsonl"
+        rows = file.read_bytes().count(b"\n") if file.exists() else 0
+        return f"interrupted at {_now()} after {rows} rows"
+
+    def _set(self, state: str, reason: str | None = None) -> None:
         pid = os.getpid()
         status = {"state": state, "reason": reason, "pid": pid, "started": _started(pid), "host": socket.gethostname()}
-        began = _now() if state == "running" else self.status["began"]
+        began = _now() if state == "running" else self.status.get("began")
         _write_json(
             self.path / "status.json", status | {"began": began, "ended": None if state == "running" else _now()}
         )
@@ -207,12 +329,66 @@ class Run:
         self._check_writing()
         line = _dumps({key: _encoded(value, key) for key, value in row.items()}) + "\n"
         # Opened each time: some 20 us a row, but a row is whole on disk before the next step, even if we are killed.
-        with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
+        with _refusing(self.path), open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
             file.write(line)
 
     def _check_writing(self) -> None:
         if not self._writing:
             raise RuntimeError(f"{self.path} was opened for reading; rows and arrays are written by what `begin` gives")
+
+
+def _checked(name: str, what: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"name of {what}: expected letters, digits, '_', '-' or '.', given {name!r}")
+    return name
+
+
+def _header(kind: str, shape: tuple[int, ...]) -> bytes:
+    """One line of JSON, filled up so that the numbers after it are aligned."""
+    line = json.dumps({"dtype": kind, "shape": shape}).encode()
+    return line.ljust(-(-(len(line) + 1) // 64) * 64 - 1) + b"\n"
+
+
+def _head(file: Path) -> tuple[str, tuple[int, ...], int]:
+    """Type and shape of a record, and the bytes before the first."""
+    with open(file, "rb") as opened:
+        line = opened.readline(4096)
+    try:
+        head = json.loads(line)
+        kind, shape = head["dtype"], tuple(head["shape"])
+        if kind not in FLOATS or not all(type(size) is int and size > 0 for size in shape):
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file}: expected a series of records, given {line[:60]!r}") from None
+    return kind, shape, len(line)
+
+
+def _excise(file: Path, low: int, high: int) -> None:
+    """Takes bytes `low` to `high` out of a file, and away the file where none are left; a series keeps its header."""
+    tail = file.read_bytes()[high:] if high < file.stat().st_size else b""
+    if not low and not tail:
+        file.unlink()
+    elif not tail:
+        os.truncate(file, low)
+    else:
+        low = low or (_head(file)[2] if file.suffix == ".bin" else 0)
+        with _replacing(file) as temporary:
+            temporary.write_bytes(file.read_bytes()[:low] + tail)
+
+
+def _leftovers(path: Path) -> bool:
+    """Whether an interrupted run left something to go on from."""
+    checkpoints = path / "checkpoints"
+    there = (path / "provenance.json").exists() and (path / "status.json").exists()
+    return there and ((path / "parts.json").exists() or (checkpoints.is_dir() and any(checkpoints.iterdir())))
+
+
+def _clear(path: Path) -> None:
+    for old in [*(path / name for name in OUTPUTS), *path.glob("arrays/*.npz")]:
+        old.unlink(missing_ok=True)
+    for name in FOLDERS:
+        if (path / name).is_dir():
+            shutil.rmtree(path / name)
 
 
 def _dumps(value: Any) -> str:

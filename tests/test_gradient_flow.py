@@ -8,10 +8,11 @@ import launching
 import numpy as np
 import pytest
 
-from experiments import gradient_flow
+from experiments import _gradient_programs, _gradient_table, gradient_flow
 from rnnlab import probes, runs
 from rnnlab.cells import CELLS
 from rnnlab.errors import InputError
+from rnnlab.layers import zero_taps
 from rnnlab.models.language_model import LanguageModel
 
 pytestmark = [
@@ -46,29 +47,60 @@ def finished(story, tmp_path_factory):
     return launching.only_run(folder)
 
 
-def test_it_leaves_rows_arrays_table_and_figure(finished):
+def test_it_leaves_rows_series_table_and_figure(finished):
     rows = finished.rows()
-    assert [sum(r["kind"] == kind for r in rows) for kind in ("data", "train", "score")] == [1, 2 * 2 * 4, 2 * 2]
-    points = finished.load("lstm_seed1")["points"].tolist()
-    assert points == [0, 1, 4]
-    assert sum(r["kind"] == "decay" for r in rows) == 2 * 2 * 2 * len(points)
-    arrays = finished.load("lstm_seed1")
-    assert arrays["last_mean"].shape == arrays["sum_dh"].shape == arrays["last_dc"].shape == (3, 2, 12)
-    assert arrays["train_sum"].shape == (4, 2, 12)
+    kinds = ("data", "train", "validation", "score")
+    assert [sum(r["kind"] == kind for r in rows) for kind in kinds] == [1, 2 * 2 * 4, 2 * 2 * 3, 2 * 2]
+    steps = [r["step"] for r in rows if (r["kind"], r.get("cell"), r.get("seed")) == ("validation", "lstm", 1)]
+    assert steps == [0, 1, 4]
+    assert sum(r["kind"] == "decay" for r in rows) == 2 * 2 * 2 * len(steps)
+    for name in ("last_mean", "sum_dh", "last_dc"):
+        assert finished.series(f"lstm_seed1_{name}").shape == (3, 2, 12)
+    assert finished.series("lstm_seed1_train_sum").shape == (4, 2, 12)
     assert (finished.path / "figure.png").stat().st_size > 20_000 and (finished.path / "figure.pdf").exists()
     assert len(finished.rows("timings")) == 4
+    assert len(list(finished.path.glob("tensorboard/*/*tfevents*"))) == 4
     text = (finished.path / "table.txt").read_text()
     assert all(word in text for word in ("Elman (tanh)", "LSTM, forget bias 1", "unigram", "bigram", "seeds 0 to 1"))
 
 
+def same_results(one, other):
+    names = ["metrics.jsonl", "table.txt", *(f"series/{file.name}" for file in one.path.glob("series/*"))]
+    assert len(names) > 40
+    for name in names:
+        assert (one.path / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(finished, story, tmp_path):
     assert launched(tmp_path, story) == 0
     [again] = tmp_path.iterdir()
     assert again.name == finished.path.name
-    for name in ("metrics.jsonl", "arrays/elman_seed0.npz", "arrays/lstm_seed1.npz"):
-        assert (again / name).read_bytes() == (finished.path / name).read_bytes(), name
+    same_results(finished, again)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("after", [1, 5, 8])
+def test_interrupted_and_started_again_it_gives_the_same_bytes(finished, story, tmp_path, monkeypatch, capsys, after):
+    """In the first part, in the second, and between its last step and its end."""
+    calls, keep = iter(range(after)), gradient_flow.keep_profiles
+
+    def interrupted(*args):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        keep(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gradient_flow, "keep_profiles", interrupted)
+        assert launched(tmp_path, story) == 130
+    [path] = tmp_path.iterdir()
+    assert json.loads((path / "status.json").read_text())["state"] == "incomplete"
+    assert launched(tmp_path, story) == 0
+    assert ": resumed (interrupted at" in capsys.readouterr().err
+    same_results(finished, path)
+
+
+@pytest.mark.slow
 def test_another_seed_gives_another_run(finished, story, tmp_path):
     assert launched(tmp_path, story, seed=7, seeds=1, cell="elman") == 0
     [other] = tmp_path.iterdir()
@@ -92,7 +124,7 @@ def test_stored_norms_are_the_gradients_of_each_sequences_own_loss(story):
     logs = []
     for start in starts:
         ids = jax.numpy.asarray(given.test[start : start + 9, None])
-        taps = gradient_flow.zero_taps(model.cells, params.stack, 8, (1,))
+        taps = zero_taps(model.cells, params.stack, 8, (1,))
         pulled = jax.grad(lambda taps, ids=ids: model.losses(params, ids, taps=taps)[-1, 0])(taps)
         logs.append([np.log(np.linalg.norm(np.asarray(layer.h[:, 0]), axis=-1)) for layer in pulled])
     np.testing.assert_allclose(found.mean, np.mean(logs, axis=0), rtol=1e-4)
@@ -106,9 +138,9 @@ def test_bits_of_the_summed_loss_are_per_character(finished):
 
 
 def test_the_table_repeats_the_stored_fit(finished):
-    mean = np.stack([finished.load(f"elman_seed{s}")["last_mean"][0, 1] for s in (0, 1)])
+    mean = np.stack([finished.series(f"elman_seed{s}_last_mean")[0, 1] for s in (0, 1)])
     fit = probes.fit_decay(jax.numpy.asarray(mean), 1, 7)
-    gammas = [r["gamma"] for r in gradient_flow.fits_of(finished.rows(), "elman", 2, 0)]
+    gammas = [r["gamma"] for r in _gradient_table.fits_of(finished.rows(), "elman", 2, 0)]
     np.testing.assert_allclose(gammas, fit.gamma, rtol=1e-6)
     line = next(one for one in gradient_flow.table(finished).splitlines() if one.startswith("Elman"))
     assert f"{np.mean(gammas):.3f}" in line
@@ -116,7 +148,7 @@ def test_the_table_repeats_the_stored_fit(finished):
 
 def test_held_out_characters_are_scored_once_each():
     ids = np.arange(1000)
-    rows = gradient_flow._rows(ids, most=7)
+    rows = _gradient_programs.side_by_side(ids, most=7)
     predicted = rows[1:].T.ravel()
     assert rows.shape == (143, 7) and np.array_equal(predicted, np.arange(1, 995))
 
@@ -125,6 +157,8 @@ def test_held_out_characters_are_scored_once_each():
     ("change", "words"),
     [
         (dict(length=400), "expected at least"),
+        (dict(length=20, batch=200), "expected at least 4447 characters .*batch=200"),
+        (dict(devices=2), "devices: expected 1 to 1"),
         (dict(first_lag=8, last_lag=8), "last_lag"),
         (dict(last_lag=100), "last_lag"),
         (dict(text="/nowhere/at/all.txt"), "No such file"),
@@ -139,4 +173,6 @@ def test_a_diverged_run_says_so_and_stays_incomplete(story, tmp_path, capsys):
     assert launched(tmp_path, story, learning_rate=1e30, clip=1e30, cell="elman_relu") == 2
     [path] = tmp_path.iterdir()
     assert json.loads((path / "status.json").read_text())["state"] == "incomplete"
-    assert "learning_rate" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: training: expected finite numbers, given loss ")
+    assert "at step 2, layer 1 of 2, timestep " in said and said.endswith("elman_relu_seed0/0")

@@ -46,6 +46,20 @@ def test_a_log_gets_one_line_a_minute():
     ]
 
 
+@pytest.mark.parametrize("make", [io.StringIO, Terminal])
+def test_steps_done_before_count_but_say_nothing_of_the_rate(make):
+    clock, stream = Clock(), make()
+    with Progress(300, "lstm", stream=stream, clock=clock) as progress:
+        progress.skip(240)
+        for _ in range(20):
+            clock.now += 3.0
+            progress.step()
+    if make is Terminal:
+        assert "260/300" in stream.getvalue()
+    else:
+        assert stream.getvalue().splitlines() == ["lstm 260/300 steps, 0.333 steps/s, 2:00 left"]
+
+
 def test_a_short_run_leaves_a_log_alone():
     stream = io.StringIO()
     assert list(track(iter("abc"), 3, "short", stream=stream)) == ["a", "b", "c"]

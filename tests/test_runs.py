@@ -366,6 +366,197 @@ def test_claimed_between_the_look_and_the_lock(tmp_path, monkeypatch):
     assert runs.Run(path).rows() == [{"step": 1, "loss": 2.5}]
 
 
+# Resuming.
+
+
+class Killed(Exception):
+    pass
+
+
+def interrupted(path, *, leave="checkpoints"):
+    """A run of two rows and records, of which the first was saved, and the mark of that."""
+    with pytest.raises(Killed), begin(path) as run:
+        if leave == "checkpoints":
+            (path / "checkpoints" / "1").mkdir(parents=True)
+        for step in (1, 2):
+            run.metrics(step=step)
+            run.timing(seconds=step)
+            run.record("norms", np.full((2, 3), step, np.float32))
+            mark = mark if step == 2 else json.loads(json.dumps(run.mark()))
+        raise Killed
+    return mark
+
+
+def test_resumed_rows_and_records_are_those_of_a_whole_run(tmp_path):
+    mark = interrupted(tmp_path / "a")
+    with begin(tmp_path / "a", resume=True) as run:
+        assert run.resumed and run.status["state"] == "running" and len(run.rows()) == 2
+        run.metrics(begun="once more")  # before the checkpoint is restored
+        run.cut(mark)
+        assert run.rows() == [{"step": 1}] and run.rows("timings") == [{"seconds": 1}]
+        run.metrics(step=2)
+        run.record("norms", np.full((2, 3), 2, np.float32))
+    interrupted(tmp_path / "b")
+    for name in ("metrics.jsonl", "series/norms.bin"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    resumed = runs.Run(tmp_path / "a")
+    assert resumed.status["began"] <= resumed.status["ended"] and len(resumed.provenance["resumed"]) == 1
+    assert resumed.provenance["resumed"][0]["code"] == resumed.provenance["code"]
+
+
+@pytest.mark.parametrize(("options", "leave"), [({}, "checkpoints"), ({"resume": True}, ""), ({"force": True}, "")])
+def test_begun_anew_nothing_is_left(tmp_path, options, leave):
+    path = tmp_path / "run"
+    interrupted(path, leave=leave)
+    with begin(path, **options) as run:
+        assert not run.resumed and run.rows() == [] and run.mark() == {}
+        assert not any((path / name).exists() for name in ("checkpoints", "series", "tensorboard"))
+
+
+def test_a_done_run_forced_is_not_resumed(tmp_path):
+    path = done(tmp_path / "run")
+    (path / "checkpoints" / "1").mkdir(parents=True)
+    with begin(path, force=True, resume=True) as run:
+        assert not run.resumed and run.rows() == [] and not (path / "checkpoints").exists()
+
+
+def test_without_a_mark_what_this_process_wrote_is_kept(tmp_path):
+    interrupted(tmp_path / "run")
+    with begin(tmp_path / "run", resume=True) as run:
+        run.metrics(kind="data")
+        run.record("norms", np.full((2, 3), 9, np.float32))
+        run.cut()
+        run.cut()
+        assert run.rows() == [{"kind": "data"}] and run.rows("timings") == []
+        assert run.series("norms").tolist() == np.full((1, 2, 3), 9).tolist()
+
+
+def test_rows_that_are_missing_are_named(tmp_path):
+    mark = interrupted(tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    with begin(tmp_path / "run", resume=True) as run:
+        before = tree(run.path)
+        message = rf"metrics.jsonl: expected {mark['metrics.jsonl']} bytes at least, given 0"
+        with pytest.raises(InputError, match=message):
+            run.cut(mark)
+        assert tree(run.path) == before
+
+
+def in_parts(path, stop_in=None, after=0, resume=False):
+    """Three parts of two rows; stops in one of them, after some of its rows. Returns the parts that were run."""
+    ran = []
+    with begin(path, resume=resume) as run:
+        for part in ("a", "b", "c"):
+            if run.has(part):
+                continue
+            with run.part(part):
+                ran.append(part)
+                for row in range(2):
+                    if (part, row) == (stop_in, after):
+                        raise Killed
+                    run.metrics(part=part, row=row)
+                    run.record(part, np.float64(row))
+    return ran
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("part", ["b", "c"])
+def test_parts_that_are_done_are_not_done_again(tmp_path, part, after):
+    in_parts(tmp_path / "whole")
+    with pytest.raises(Killed):
+        in_parts(tmp_path / "run", part, after)
+    assert in_parts(tmp_path / "run", resume=True) == ["a", "b", "c"]["abc".index(part) :]
+    for name in ("metrics.jsonl", "series/a.bin", "series/c.bin"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+def test_a_part_with_checkpoints_is_cut_by_what_restores_them(tmp_path):
+    with pytest.raises(Killed):
+        in_parts(tmp_path / "run", "b", 1)
+    (tmp_path / "run" / "checkpoints" / "b").mkdir(parents=True)
+    with begin(tmp_path / "run", resume=True) as run, run.part("b"):
+        assert run.rows()[-1] == {"part": "b", "row": 0}
+        run.cut()
+        assert run.rows()[-1] == {"part": "a", "row": 1}
+
+
+# Series.
+
+
+def test_records_read_back(tmp_path):
+    values = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(np.float32)
+    values[1, 0] = -np.inf, np.nan, 0
+    with begin(tmp_path / "run") as run:
+        for value in values:
+            run.record("norms", value)
+            run.record("loss", jnp.float32(value[0, 0]))
+    read = runs.Run(tmp_path / "run")
+    np.testing.assert_array_equal(read.series("norms"), values)
+    assert read.series("norms").dtype == np.float32 and read.series("loss").shape == (5,)
+    file = tmp_path / "run" / "series" / "norms.bin"
+    with open(file, "ab") as torn:
+        torn.write(b"half")  # killed within a record
+    np.testing.assert_array_equal(read.series("norms"), values)
+    os.truncate(file, file.stat().st_size - values.nbytes - 4)
+    assert read.series("norms").shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (np.zeros((2, 4), np.float32), ValueError, r"series norms: expected records of .*\(2, 3\).*given .*\(2, 4\)"),
+        (np.zeros((2, 3)), ValueError, "series norms: expected records of .*<f4.*given .*<f8"),
+        (np.zeros((2, 3), int), TypeError, "series norms: expected one of <f4, <f8, given int64"),
+        (jnp.zeros((2, 3), jnp.bfloat16), TypeError, "given bfloat16"),
+    ],
+)
+def test_another_record_is_not_written(tmp_path, value, error, message):
+    with begin(tmp_path / "run") as run:
+        run.record("norms", np.zeros((2, 3), np.float32))
+        before = tree(run.path)
+        with pytest.raises(error, match=message):
+            run.record("norms", value)
+        with pytest.raises(ValueError, match="name of a series"):
+            run.record("../norms", value)
+        assert tree(run.path) == before
+
+
+def test_a_series_that_is_damaged_or_missing(tmp_path):
+    with begin(tmp_path / "run") as run:
+        run.record("norms", np.zeros((2, 3), np.float32))
+    (tmp_path / "run" / "series" / "norms.bin").write_bytes(b"\x00\xff" * 100)
+    for name, message in (("norms", "norms.bin: expected a series of records"), ("other", "No such file")):
+        with pytest.raises(InputError, match=message):
+            runs.Run(tmp_path / "run").series(name)
+
+
+def test_an_error_says_more_than_a_status_that_cannot_be_read(tmp_path):
+    with pytest.raises(Killed), begin(tmp_path / "run") as run:
+        (run.path / "status.json").write_text("{")
+        raise Killed
+
+
+def draw(run):
+    with run.replacing("table.txt") as temporary:
+        temporary.write_text("a table")
+
+
+def test_what_the_disk_refuses_is_the_users(tmp_path):
+    with pytest.raises(InputError, match="Not a directory"), begin(tmp_path / "run") as run:
+        (tmp_path / "run").rename(tmp_path / "moved")
+        (tmp_path / "run").write_text("a file now")
+        for write in (
+            lambda: run.metrics(a=1),
+            lambda: run.timing(a=1),
+            lambda: run.arrays("a", b=1),
+            lambda: run.record("a", np.zeros(2)),
+            lambda: draw(run),
+        ):
+            with pytest.raises(InputError, match=r"run.*: Not a directory"):
+                write()
+    assert (tmp_path / "run").read_text() == "a file now"
+
+
 # Refusals; in none of them is anything written.
 
 

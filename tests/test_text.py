@@ -1,23 +1,9 @@
 import hashlib
 
-import numpy as np
 import pytest
 
 from rnnlab.data import text
 from rnnlab.errors import InputError
-
-
-def test_characters_survive_a_round_trip():
-    content = "क्या हाल है? naïve \U0001f600 x"
-    vocabulary = text.vocabulary(content)
-    ids = vocabulary.encode(content)
-    assert "".join(vocabulary.characters[i] for i in ids) == content
-    assert ids.dtype == np.int32 and vocabulary.size == len(set(content)) + 1
-
-
-def test_an_unseen_character_gets_the_last_id():
-    vocabulary = text.vocabulary("bdf")
-    assert vocabulary.encode("abcdefz").tolist() == [3, 0, 3, 1, 3, 2, 3]
 
 
 def test_a_file_is_read_with_its_hash_and_without_its_byte_order_mark(tmp_path):

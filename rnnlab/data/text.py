@@ -1,10 +1,8 @@
-"""Plain text: read, checked, split in time order, and turned into character ids."""
+"""Plain text: read, checked, and split in time order."""
 
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from rnnlab.errors import InputError
 
@@ -15,25 +13,6 @@ class Text(NamedTuple):
     content: str
     name: str
     sha256: str
-
-
-class Vocabulary(NamedTuple):
-    """Characters by id; the last id stands for every character that was not seen when it was built."""
-
-    characters: str
-
-    @property
-    def size(self) -> int:
-        """V: the characters and the unknown one."""
-        return len(self.characters) + 1
-
-    def encode(self, content: str) -> np.ndarray:
-        """Ids [N], int32."""
-        points = np.frombuffer(content.encode("utf-32-le", "surrogatepass"), np.uint32)
-        known = np.frombuffer(self.characters.encode("utf-32-le", "surrogatepass"), np.uint32)
-        ids = np.searchsorted(known, points)
-        found = known[np.minimum(ids, len(known) - 1)] == points
-        return np.where(found, ids, len(known)).astype(np.int32)
 
 
 def read(path: str | Path) -> Text:
@@ -62,11 +41,6 @@ def python_reference() -> Text:
 
     content = "\n".join(topics[name] for name in sorted(topics))
     return Text(content, "pydoc_data.topics (the Python reference)", hashlib.sha256(content.encode()).hexdigest())
-
-
-def vocabulary(content: str) -> Vocabulary:
-    """Every character of `content`, in code point order."""
-    return Vocabulary("".join(sorted(set(content))))
 
 
 def split(content: str, held_out: float) -> tuple[str, str]:
