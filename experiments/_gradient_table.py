@@ -17,7 +17,7 @@ LABELS = {
 
 def table(config: Any, run) -> str:
     """One line a cell and layer, over seeds; then what the numbers are."""
-    rows = run.rows()
+    rows, timings = run.rows(), run.rows("timings")
     [data] = [r for r in rows if r["kind"] == "data"]
     header = ["cell", "layer", "gamma", "half-life", "R^2", "trained: gamma", "half-life", "bits/char", "parameters"]
     lines = []
@@ -48,10 +48,20 @@ def table(config: Any, run) -> str:
             "the last tenth held out.",
             f"gamma, half-life (steps), R^2: fit of ln ||dL/dcarry_t||, L the loss of the last step, at lags {first} "
             f"to {last}, mean over {config.examples} held-out sequences; before and after {config.steps} steps.",
+            f"training: {clipped(rows):.1%} of the steps were clipped, at a norm of {config.clip:g}; "
+            f"{max(row['waiting'] for row in timings):.1%} of the time, at most, went into waiting for input. "
+            f"The batch is on {config.devices} device{'s' if config.devices > 1 else ''}.",
             f"±: standard deviation over {seeds_of(config)}. H={config.hidden}, T={config.length}, B={config.batch}. "
-            "Norms are from taps, in float32.",
+            "Norms are from taps.",
+            f"machine: {report.machine(run.provenance)}; float32.",
         ]
     )
+
+
+def clipped(rows: list[dict]) -> float:
+    """The share of training steps whose gradient was clipped."""
+    flags = [row["clipped"] for row in rows if row["kind"] == "train"]
+    return sum(flags) / len(flags)
 
 
 def label_of(cell: str) -> str:

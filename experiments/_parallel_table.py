@@ -103,7 +103,7 @@ def _cells(line: Line) -> list[str]:
 
 
 def notes(run) -> str:
-    config, cpu = run.config, run.provenance["cpu"]
+    config = run.config
     last = config["seed"] + config["seeds"] - 1
     seeds = f"seed {config['seed']}" if config["seeds"] == 1 else f"seeds {config['seed']} to {last}"
     said = [
@@ -116,7 +116,6 @@ def notes(run) -> str:
         f"H={config['hidden']}, D={config['dim']}, B={config['batch']}, at initialisation. Below: Elman networks of "
         f"{config['gain_hidden']} units, U of N(0, gain^2/H), by their largest Lyapunov exponent (nats a step), "
         f"{len(config['gains'])} gains, {seeds}. data: generated, N(0, 1), below N(0, {config['gain_inputs']:g}^2).",
-        f"machine: {cpu['model']}, {cpu['cores']} cores; {run.provenance['device']}; float32; "
-        f"jax {run.provenance['versions']['jax']}.",
+        f"machine: {report.machine(run.provenance)}; float32.",
     ]  # fmt: skip
     return "\n".join(textwrap.fill(one, 118) for one in said)

@@ -198,7 +198,7 @@ def shown(half_lives: list[float]) -> str:
 
 
 def notes(run) -> str:
-    config, cpu = Config(**run.config), run.provenance["cpu"]
+    config = Config(**run.config)
     last = config.seed + config.seeds - 1
     seeds = f"seed {config.seed}" if config.seeds == 1 else f"seeds {config.seed} to {last}"
     images = [name for name in config.cell if name in IMAGE_CELLS]
@@ -216,8 +216,7 @@ def notes(run) -> str:
         *([f"{', '.join(images)}: images of {config.rows}x{config.columns} pixels, the units and inputs spread over "
            "them, channels rounded up."] if images else []),
         f"H={config.hidden}, D={config.dim}, T={config.length}, B={config.batch}. data: generated, N(0, 1), {seeds}.",
-        f"machine: {cpu['model']}, {cpu['cores']} cores; {run.provenance['device']}; float32; "
-        f"jax {run.provenance['versions']['jax']}.",
+        f"machine: {report.machine(run.provenance)}; float32.",
     ]  # fmt: skip
     return "\n".join(textwrap.fill(one, 118) for one in said)
 

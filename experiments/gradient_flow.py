@@ -6,7 +6,7 @@ timestep and layer, for the loss of the last step and for the summed loss.
 
     python launch.py gradient_flow
     python launch.py gradient_flow --cell=gru,lstm --layers=5 --text=book.txt
-    python launch.py gradient_flow --devices=2        # the batch over two host devices, one a core
+    python launch.py gradient_flow --data=tiny_shakespeare --devices=2     # the batch over two host devices
 
 Takes 3 to 4 minutes on two cores. Expect, at initialisation in the top layer, half-lives of about 2.5 steps for the
 Elman network, the GRU and the LSTM with forget bias 0, and 10 for the LSTM with forget bias 1; and after training
@@ -60,6 +60,7 @@ class Config:
     last_lag: int = cli.flag(0, "last lag of the decay fit; 0 means six tenths of the length", low=0)
     scored: int = cli.flag(50_000, "held-out characters that are scored at the most", low=100)
     text: str = cli.flag("", "a UTF-8 file to train on; by default Python's own reference manual")
+    data: str = cli.flag("", "a published data set to train on, its column text: tiny_shakespeare, tfds:NAME, ...")
     seeds: int = cli.flag(3, "runs of every cell, each with its own seed", low=1, high=1_000_000)
     seed: int = cli.flag(0, "the first seed", low=0, high=2_000_000_000)
     devices: int = cli.flag(1, "devices that the batch is split over; on a CPU, one a core or so", low=1)
@@ -101,7 +102,7 @@ def inputs(config: Config) -> Inputs:
     devices.check(config.devices)
     devices.check_rows(config.batch, config.devices, 1)
     own.check(config.cell)
-    source = text.read(config.text) if config.text else text.python_reference()
+    source = source_of(config)
     train, test = text.split(source.content, HELD_OUT)
     needed = max((config.length + 2) / HELD_OUT, (config.batch * config.length + 2) / (1 - HELD_OUT))
     if len(source.content) < needed:
@@ -111,6 +112,14 @@ def inputs(config: Config) -> Inputs:
         )
     vocabulary = characters(train)
     return Inputs(source, vocabulary, vocabulary.encode(train), vocabulary.encode(test), own.sources(config.cell))
+
+
+def source_of(config: Config) -> text.Text:
+    if config.text and config.data:
+        raise InputError(f"text: expected a file or a data set, got both, {config.text} and data={config.data}")
+    if config.data:
+        return text.published(config.data)
+    return text.read(config.text) if config.text else text.python_reference()
 
 
 def run(config: Config, given: Inputs, run) -> None:
@@ -140,8 +149,8 @@ def part_of(cell: str, seed: int) -> str:
 def _baselines(config: Config, given: Inputs) -> dict[str, Any]:
     grams = baselines(given.train, given.test[: config.scored + 1], given.vocabulary.size)
     return dict(
-        name=given.source.name, data="real", characters=len(given.source.content), vocabulary=given.vocabulary.size,
-        held_out=len(given.test), scored=min(config.scored, len(given.test) - 1),
+        name=given.source.name, data=given.source.origin, characters=len(given.source.content),
+        vocabulary=given.vocabulary.size, held_out=len(given.test), scored=min(config.scored, len(given.test) - 1),
         unigram=grams.unigram, bigram=grams.bigram,
     )  # fmt: skip
 
@@ -176,9 +185,7 @@ def one_run(config: Config, given: Inputs, compiled: Programs, cell: str, seed: 
                     for row in decays(config, found["profiles"]["last"].mean):
                         run.metrics(kind="decay", cell=cell, seed=seed, step=step, **row)
                 case Final():
-                    run.timing(
-                        cell=cell, seed=seed, steps=config.steps, seconds=seen.seconds, waiting=seen.waiting,
-                    )  # fmt: skip
+                    run.timing(cell=cell, seed=seed, steps=config.steps, seconds=seen.seconds, waiting=seen.waiting)
         run.metrics(kind="score", cell=cell, seed=seed, bits=bits, **of_state)
 
 

@@ -1,6 +1,7 @@
 """Tables for people: rows of text, columns aligned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -20,3 +21,9 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
         return f"{mean:.{digits}f}"
     deviation = (sum((v - mean) ** 2 for v in values) / (count - 1)) ** 0.5
     return f"{mean:.{digits}f} ±{deviation:.{digits}f}"
+
+
+def machine(provenance: Mapping[str, Any]) -> str:
+    """Where a run's numbers were made, from its provenance: processor, devices as JAX has them, JAX's version."""
+    cpu = provenance["cpu"]
+    return f"{cpu['model']}, {cpu['cores']} cores; {provenance['device']}; jax {provenance['versions']['jax']}"

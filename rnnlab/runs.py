@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnlab import provenance
+from rnnlab import provenance, series
 from rnnlab.errors import InputError
 from rnnlab.process import Stop
 
@@ -32,7 +32,6 @@ STATES = ("running", "incomplete", "done")
 # What a run begun anew removes; anything else in the folder is somebody's own and stays.
 OUTPUTS = ("provenance.json", "metrics.jsonl", "timings.jsonl", "parts.json", "figure.png", "figure.pdf", "table.txt")
 FOLDERS = ("checkpoints", "series", "tensorboard")
-FLOATS = ("<f4", "<f8")  # of a series
 # JSON has no such numbers. Written as protobuf's JSON mapping writes them, they survive any reader and none turns null.
 NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -123,7 +122,7 @@ class Run:
         self.stop = stop or Stop()
         self._writing = writing
         self._found: dict[str, int] = {}  # what was written before this process
-        self._heads: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._heads: dict[str, series.Head] = {}
 
     @property
     def status(self) -> dict[str, Any]:
@@ -202,29 +201,16 @@ class Run:
         Raises ValueError for another shape or type than the first record's, TypeError where that is no float.
         """
         self._check_writing()
-        value, file = np.asarray(value), self.path / "series" / f"{_checked(name, 'a series')}.bin"
-        if value.dtype.str not in FLOATS:
-            raise TypeError(f"series {name}: expected one of {', '.join(FLOATS)}, given {value.dtype}")
-        given = (value.dtype.str, value.shape)
+        file = self.path / "series" / f"{_checked(name, 'a series')}.bin"
         with _refusing(file):
             file.parent.mkdir(exist_ok=True)
-            if name not in self._heads and file.exists() and file.stat().st_size:
-                self._heads[name] = _head(file)[:2]
-            new = name not in self._heads
-            if given != self._heads.setdefault(name, given):
-                raise ValueError(f"series {name}: expected records of {self._heads[name]}, given {given}")
-            with open(file, "ab") as out:
-                out.write(_header(*given) * new + value.tobytes())
+            self._heads[name] = series.append(file, np.asarray(value), self._heads.get(name))
 
     def series(self, name: str) -> np.ndarray:
         """The whole records [N, ...] that `record` wrote under `name`; read from the file as they are looked at."""
         file = self.path / "series" / f"{name}.bin"
         with _refusing(file):
-            kind, shape, size = _head(file)
-            count = (file.stat().st_size - size) // (math.prod(shape) * np.dtype(kind).itemsize)
-            if count == 0:
-                return np.zeros((0, *shape), kind)
-            return np.memmap(file, kind, "r", size, (count, *shape))
+            return series.read(file)
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
@@ -343,26 +329,6 @@ def _checked(name: str, what: str) -> str:
     return name
 
 
-def _header(kind: str, shape: tuple[int, ...]) -> bytes:
-    """One line of JSON, filled up so that the numbers after it are aligned."""
-    line = json.dumps({"dtype": kind, "shape": shape}).encode()
-    return line.ljust(-(-(len(line) + 1) // 64) * 64 - 1) + b"\n"
-
-
-def _head(file: Path) -> tuple[str, tuple[int, ...], int]:
-    """Type and shape of a record, and the bytes before the first."""
-    with open(file, "rb") as opened:
-        line = opened.readline(4096)
-    try:
-        head = json.loads(line)
-        kind, shape = head["dtype"], tuple(head["shape"])
-        if kind not in FLOATS or not all(type(size) is int and size > 0 for size in shape):
-            raise ValueError
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file}: expected a series of records, given {line[:60]!r}") from None
-    return kind, shape, len(line)
-
-
 def _excise(file: Path, low: int, high: int) -> None:
     """Takes bytes `low` to `high` out of a file, and away the file where none are left; a series keeps its header."""
     tail = file.read_bytes()[high:] if high < file.stat().st_size else b""
@@ -371,7 +337,7 @@ def _excise(file: Path, low: int, high: int) -> None:
     elif not tail:
         os.truncate(file, low)
     else:
-        low = low or (_head(file)[2] if file.suffix == ".bin" else 0)
+        low = low or (series.head(file).size if file.suffix == ".bin" else 0)
         with _replacing(file) as temporary:
             temporary.write_bytes(file.read_bytes()[:low] + tail)
 

@@ -23,7 +23,7 @@ rnnlab.probes
 rnnlab.losses rnnlab.crf
 rnnlab.runs rnnlab.progress rnnlab.flags
 rnnlab.seeds
-rnnlab.provenance rnnlab.process rnnlab.timing
+rnnlab.provenance rnnlab.process rnnlab.timing rnnlab.series
 rnnlab.interop
 rnnlab.layers
 rnnlab.unroll

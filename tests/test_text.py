@@ -10,7 +10,7 @@ def test_a_file_is_read_with_its_hash_and_without_its_byte_order_mark(tmp_path):
     raw = b"\xef\xbb\xbf" + "straße\n".encode()
     (tmp_path / "book.txt").write_bytes(raw)
     found = text.read(tmp_path / "book.txt")
-    assert found == text.Text("straße\n", "book.txt", hashlib.sha256(raw).hexdigest())
+    assert found == text.Text("straße\n", "book.txt", hashlib.sha256(raw).hexdigest(), "the reader's own")
 
 
 @pytest.mark.parametrize(

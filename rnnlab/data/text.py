@@ -8,11 +8,13 @@ from rnnlab.errors import InputError
 
 
 class Text(NamedTuple):
-    """content: the characters. name: where they are from, for people. sha256: of the UTF-8 bytes."""
+    """content: the characters. name: where they are from, for people. sha256: of the UTF-8 bytes. origin: "real",
+    "TFDS" (a stock data set, whatever it holds), or "the reader's own"."""
 
     content: str
     name: str
     sha256: str
+    origin: str
 
 
 def read(path: str | Path) -> Text:
@@ -29,7 +31,22 @@ def read(path: str | Path) -> Text:
         ) from None
     if not content.strip():
         raise InputError(f"text: expected some text, got an empty file {path}")
-    return Text(content, Path(path).name, hashlib.sha256(raw).hexdigest())
+    return Text(content, Path(path).name, hashlib.sha256(raw).hexdigest(), "the reader's own")
+
+
+def published(name: str) -> Text:
+    """The training split of a published data set with a column `text`, its examples in their order, a line feed
+    between. InputError as `published.open`, and where there is no such column."""
+    from rnnlab.data import published as sets
+
+    found = sets.open(name, "train")
+    texts = [example.get("text") for example in found.examples]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        columns = ", ".join(sorted(found.examples[0])) if texts else "no example"
+        raise InputError(f"data: expected a data set with a column 'text' of strings, got {name} with {columns}")
+    content = "\n".join(texts)
+    sha256 = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+    return Text(content, f"{name} {found.version} (train)", sha256, found.origin)
 
 
 def python_reference() -> Text:
@@ -40,7 +57,9 @@ def python_reference() -> Text:
     from pydoc_data.topics import topics
 
     content = "\n".join(topics[name] for name in sorted(topics))
-    return Text(content, "pydoc_data.topics (the Python reference)", hashlib.sha256(content.encode()).hexdigest())
+    return Text(
+        content, "pydoc_data.topics (the Python reference)", hashlib.sha256(content.encode()).hexdigest(), "real"
+    )
 
 
 def split(content: str, held_out: float) -> tuple[str, str]:
