@@ -74,13 +74,13 @@ def draw_chaos(axis: Axes, run) -> None:
             axis.plot(
                 [row["exponent"] for row in some], [row["iterations"] for row in some], "o", color=shade,
                 markersize=SIZES[engine], markerfacecolor=shade if converged else "none",
-                label=f"{WORDS[engine]}{'' if converged else ', not converged'}",
+                label=f"{WORDS[engine]}{'' if converged else ': no convergence'}",
             )  # fmt: skip
     axis.axvline(0, color="black", linewidth=0.8)
     _log_values(axis)
     axis.set(xlabel=EXPONENT, ylabel=f"iterations (at most {run.config['max_iterations']})")
     axis.set_title(f"d  Iterations by exponent, T={longest}")
-    axis.legend(loc="upper left")
+    axis.legend(loc="upper left", bbox_to_anchor=(0, 0.93), handletextpad=0.1)
 
 
 def draw_price(axis: Axes, run) -> None:
@@ -108,14 +108,14 @@ def draw_edge(axis: Axes, run) -> None:
         some = [one for one in found if one.engine == engine and None not in (one.last, one.first)]
         T = [one.length for one in some]
         last, first = [one.last for one in some], [one.first for one in some]
-        axis.plot(T, last, color=shade, marker="o", markersize=3.5, label=f"{WORDS[engine]}: all converge up to here")
+        axis.plot(T, last, color=shade, marker="o", markersize=3.5, label=f"{WORDS[engine]}: all converge")
         axis.plot(T, first, color=shade, marker="o", markersize=3.5, markerfacecolor="none", linestyle="")
         axis.fill_between(T, last, first, color=shade, alpha=0.15, linewidth=0)
     axis.plot([], [], "o", markersize=3.5, color="0.3", markerfacecolor="none", label="the first that does not")
     axis.axhline(0, color="black", linewidth=0.8)
     _lengths(axis, run.config["gain_lengths"])
     axis.set(ylabel=EXPONENT, title="f  Where convergence ends")
-    axis.legend(loc="center right")
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 0.22))
 
 
 def _lengths(axis: Axes, lengths: Sequence[int]) -> None:
