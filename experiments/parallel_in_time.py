@@ -10,8 +10,9 @@ whose recurrent weights grow: iterations, time, and at several T where the itera
     python launch.py parallel_in_time --lengths=1000,10000,100000 --batch=16 --seconds=5       # on a GPU
 
 Takes 10 minutes on two cores, most of it compilation. Expect full Newton to take 4 to 7 iterations whatever T,
-quasi-Newton 10 to 40, and as few as full where a cell's units see themselves alone (para_gru, para_lstm); no convergence
-once the exponent is near 0 and T long, the exact scan's result then; and on a CPU, up to 8 times the scan's time.
+quasi-Newton 10 to 40, and as few as full where a cell's units see themselves alone (para_gru, para_lstm); no
+convergence once the exponent is near 0 and T long, the exact scan's result then; and on a CPU, up to 8 times the scan's
+time.
 """
 
 import dataclasses
