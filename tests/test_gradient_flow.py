@@ -2,6 +2,9 @@
 
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import launching
@@ -20,6 +23,7 @@ pytestmark = [
     pytest.mark.xdist_group("gradient_flow"),
 ]  # one worker, one run
 
+ROOT = Path(__file__).parents[1]
 TINY = dict(
     cell="elman,lstm", layers=2, hidden=6, length=12, batch=3, steps=4, measurements=2, examples=5, seeds=2,
     first_lag=1, scored=200,
@@ -177,3 +181,21 @@ def test_a_diverged_run_says_so_and_stays_incomplete(story, tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: training: expected finite numbers, given loss ")
     assert "at step 2, layer 1 of 2, timestep " in said and said.endswith("elman_relu_seed0/0")
+
+
+@pytest.mark.slow
+def test_two_devices_are_as_one(story, tmp_path):
+    """As users start it: the process begins again with two devices."""
+    flags = {**TINY, "cell": "gru", "batch": 4, "seeds": 1, "text": story}
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    found = {}
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        command = [sys.executable, "launch.py", "gradient_flow", *words, f"--devices={count}", f"--runs={folder}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        run = launching.only_run(folder)
+        assert ("device_count=2" in done.stderr) == (count == 2) and run.config["devices"] == count
+        found[count] = [r["bits"] for r in run.rows() if "bits" in r], run.series("gru_seed0_train_sum")
+    np.testing.assert_allclose(found[1][0], found[2][0], rtol=1e-5)
+    np.testing.assert_allclose(found[1][1], found[2][1], atol=1e-4)
