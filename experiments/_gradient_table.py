@@ -1,5 +1,7 @@
 """The table of `gradient_flow`, from its stored rows."""
 
+import math
+import textwrap
 from typing import Any
 
 from rnnlab import report
@@ -17,7 +19,7 @@ LABELS = {
 
 def table(config: Any, run) -> str:
     """One line a cell and layer, over seeds; then what the numbers are."""
-    rows, timings = run.rows(), run.rows("timings")
+    rows = run.rows()
     [data] = [r for r in rows if r["kind"] == "data"]
     header = ["cell", "layer", "gamma", "half-life", "R^2", "trained: gamma", "half-life", "bits/char", "parameters"]
     lines = []
@@ -36,26 +38,29 @@ def table(config: Any, run) -> str:
                     f"{scores[0]['parameters']:,}" if top else "",
                 ]
             )
+    return report.table(header, lines) + "\n\n" + notes(config, run, rows, data)
+
+
+def notes(config: Any, run, rows: list[dict], data: dict[str, Any]) -> str:
     first, last = config.lags
-    return "\n".join(
-        [
-            report.table(header, lines),
-            "",
-            f"bits/char on held-out text: unigram {data['unigram']:.2f}, bigram {data['bigram']:.2f}, "
-            f"counted on the training part ({data['scored']:,} of {data['held_out']:,} held-out characters; the models "
-            "read them as up to 64 rows, each from a zero state, and leave out fewer than 64).",
-            f"data: {data['data']} text, {data['name']}, {data['characters']:,} characters, V={data['vocabulary']}; "
-            "the last tenth held out.",
-            f"gamma, half-life (steps), R^2: fit of ln ||dL/dcarry_t||, L the loss of the last step, at lags {first} "
-            f"to {last}, mean over {config.examples} held-out sequences; before and after {config.steps} steps.",
-            f"training: {clipped(rows):.1%} of the steps were clipped, at a norm of {config.clip:g}; "
-            f"{max(row['waiting'] for row in timings):.1%} of the time, at most, went into waiting for input. "
-            f"The batch is on {config.devices} device{'s' if config.devices > 1 else ''}.",
-            f"±: standard deviation over {seeds_of(config)}. H={config.hidden}, T={config.length}, B={config.batch}. "
-            "Norms are from taps.",
-            f"machine: {report.machine(run.provenance)}; float32.",
-        ]
-    )
+    # Of a run that was resumed after its last step there is nothing to wait for, and NaN.
+    waited = [row["waiting"] for row in run.rows("timings") if math.isfinite(row["waiting"])]
+    devices = f"The batch is on {config.devices} devices." if config.devices > 1 else ""
+    said = [
+        f"bits/char on held-out text: unigram {data['unigram']:.2f}, bigram {data['bigram']:.2f}, counted on the "
+        f"training part ({data['scored']:,} of {data['held_out']:,} held-out characters; the models read them as up "
+        "to 64 rows, each from a zero state, and leave out fewer than 64).",
+        f"data: {data['data']} text, {data['name']}, {data['characters']:,} characters, V={data['vocabulary']}; "
+        "the last tenth held out.",
+        f"gamma, half-life (steps), R^2: fit of ln ||dL/dcarry_t||, L the loss of the last step, at lags {first} to "
+        f"{last}, mean over {config.examples} held-out sequences; before and after {config.steps} steps.",
+        f"training: {clipped(rows):.1%} of the steps were clipped, at a norm of {config.clip:g}; "
+        f"{max(waited, default=math.nan):.1%} of the time, at most, was spent waiting for input. {devices}",
+        f"±: standard deviation over {seeds_of(config)}. H={config.hidden}, T={config.length}, B={config.batch}. Norms "
+        "are from taps.",
+        f"machine: {report.machine(run.provenance)}; float32.",
+    ]
+    return "\n".join(textwrap.fill(one, 118) for one in said)
 
 
 def clipped(rows: list[dict]) -> float:

@@ -59,6 +59,11 @@ def power_of_ten(axis: Axes, which: str = "y") -> None:
     chosen.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: rf"$10^{{{value:.0f}}}$"))
 
 
+# A batch's loss jumps about: it stays behind the held-out one.
+TRAINING = {"linestyle": "--", "linewidth": 0.8, "alpha": 0.5}
+VALIDATION = {"linestyle": "-", "marker": "o", "markersize": 3.5, "markeredgecolor": "white", "zorder": 3}
+
+
 class Curve(NamedTuple):
     """One quantity while training: values [S, N] of S seeds (or [N] of one) after steps [N]."""
 
@@ -74,7 +79,7 @@ def curves(
     quantity: str,
     chance: Mapping[str, float],
 ) -> None:
-    """Learning curves, a colour a name: training dashed, validation drawn through; every seed thin, their mean thick.
+    """Learning curves, a colour a name: training dashed, validation drawn through; every seed thin, beside their mean.
 
     chance: what guessing reaches, by the words beside its horizontal line. Raises ValueError for values that are not
     one a step.
@@ -82,14 +87,14 @@ def curves(
     names = list(dict.fromkeys([*validation, *training]))
     for place, name in enumerate(names):
         colour = COLOURS[place % len(COLOURS)]
-        for kind, group, dashes in (("training", training, "--"), ("validation", validation, "-")):
+        for kind, group, look in (("training", training, TRAINING), ("validation", validation, VALIDATION)):
             if name in group:
                 steps, values = np.asarray(group[name].steps), np.atleast_2d(np.asarray(group[name].values, float))
                 if values.ndim != 2 or values.shape[1:] != steps.shape:
                     raise ValueError(f"curves: {name}, {kind}: expected values [S, {len(steps)}], given {values.shape}")
                 if len(values) > 1:
-                    axis.plot(steps, values.T, dashes, color=colour, linewidth=0.5, alpha=0.5)
-                axis.plot(steps, values.mean(0), dashes, color=colour, label=f"{plain(name)}, {kind}")
+                    axis.plot(steps, values.T, look["linestyle"], color=colour, linewidth=0.5, alpha=0.3)
+                axis.plot(steps, values.mean(0), color=colour, label=f"{plain(name)}, {kind}", **look)
     for words, level in chance.items():
         axis.axhline(level, color="0.4", linewidth=0.8, linestyle=":")
         # Its place: the right edge whatever the steps are, the level whatever the scale is.
