@@ -12,6 +12,7 @@ import numpy as np
 from rnnlab import probes
 from rnnlab.cells import own
 from rnnlab.data import batches, columns, plans
+from rnnlab.data.prefetch import Prefetched
 from rnnlab.layers import zero_taps
 from rnnlab.losses import per_row
 from rnnlab.models.language_model import AXES, Chunk, LanguageModel, Params
@@ -82,8 +83,7 @@ def windows(ids: np.ndarray, length: int, size: int) -> Callable[[Any], Iterator
 
 
 def _chunks(source: batches.Source, position: Any) -> Iterator[tuple[batches.State, Chunk]]:
-    for after, batch in batches.stream(source, position):
-        yield after, Chunk(batch.sequences["ids"])
+    return Prefetched((after, Chunk(batch.sequences["ids"])) for after, batch in batches.stream(source, position))
 
 
 def evenly_spread(ids: np.ndarray, length: int, count: int) -> np.ndarray:

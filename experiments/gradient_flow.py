@@ -99,19 +99,23 @@ def inputs(config: Config) -> Inputs:
         raise InputError(
             f"last_lag: expected at least 3 lags, first_lag = {first} < last_lag < length = {config.length}, got {last}"
         )
+    if config.clip == 0:
+        raise InputError("clip: expected a norm above 0, got 0")
     devices.check(config.devices)
     devices.check_rows(config.batch, config.devices, 1)
     own.check(config.cell)
     source = source_of(config)
-    train, test = text.split(source.content, HELD_OUT)
+    before, after = text.split(source.content, HELD_OUT)
+    vocabulary = characters(before)
+    train, test = vocabulary.encode(before), vocabulary.encode(after)
     needed = max((config.length + 2) / HELD_OUT, (config.batch * config.length + 2) / (1 - HELD_OUT))
-    if len(source.content) < needed:
+    # In normal form a text may have fewer characters than it had.
+    if len(train) + len(test) < needed or len(test) < config.length + 2:
         raise InputError(
             f"text: expected at least {math.ceil(needed)} characters for length={config.length} and "
-            f"batch={config.batch} with a tenth held out, got {len(source.content)} in {source.name}"
+            f"batch={config.batch} with a tenth held out, got {len(train) + len(test)} in {source.name}"
         )
-    vocabulary = characters(train)
-    return Inputs(source, vocabulary, vocabulary.encode(train), vocabulary.encode(test), own.sources(config.cell))
+    return Inputs(source, vocabulary, train, test, own.sources(config.cell))
 
 
 def source_of(config: Config) -> text.Text:
@@ -149,7 +153,7 @@ def part_of(cell: str, seed: int) -> str:
 def _baselines(config: Config, given: Inputs) -> dict[str, Any]:
     grams = baselines(given.train, given.test[: config.scored + 1], given.vocabulary.size)
     return dict(
-        name=given.source.name, data=given.source.origin, characters=len(given.source.content),
+        name=given.source.name, data=given.source.origin, characters=len(given.train) + len(given.test),
         vocabulary=given.vocabulary.size, held_out=len(given.test), scored=min(config.scored, len(given.test) - 1),
         unigram=grams.unigram, bigram=grams.bigram,
     )  # fmt: skip
@@ -166,7 +170,7 @@ def one_run(config: Config, given: Inputs, compiled: Programs, cell: str, seed: 
         return jax.device_get({"loss": compiled.score(params), "profiles": compiled.measure(params)})
 
     with (
-        Checkpoints(run.path / "checkpoints" / part, asked, keep=1) as checkpoints,
+        Checkpoints(run.path / "checkpoints" / part, asked, keep=2) as checkpoints,
         Events(run, part) as events,
     ):
         for seen in fit(

@@ -43,6 +43,7 @@ class Launcher:
     runs: str = flag("runs", "folder that holds one folder a run")
     run_folder: str = flag("", "this run's folder; empty for NAME-HASH below --runs")
     force: bool = flag(False, "begin anew what is done")
+    taken_over: bool = flag(False, "go on from what a process on another host left, which was running when last seen")
     restart: bool = flag(True, "start again, once, with what must be set before Python starts (by launch.py only)")
     huge_pages: bool = flag(True, "start again, once, with large buffers on huge pages (Linux): a quarter faster")
     compilation_cache: bool = flag(True, "keep compiled programs in $XDG_CACHE_HOME/rnnlab or ~/.cache/rnnlab")
@@ -116,11 +117,12 @@ class Job:
         inputs = self.module.inputs(config)
         asked = (self.name, dataclasses.asdict(config), inputs.hashes)
         path = Path(own.run_folder or Path(own.runs) / f"{self.name}-{runs.identity(*asked)}").expanduser()
-        status = runs.find(path, *asked, force=own.force)
+        status = runs.find(path, *asked, force=own.force, taken_over=own.taken_over)
         if status and status["state"] == "done" and not own.force:
             return self.show(path, status)
         options = {"device": _device(), "seed": getattr(config, "seed", None), "sources": (self.sources,)}
         options |= {"command": shlex.join([*self.program.split(), *argv]), "force": own.force, "stop": stop}
+        options |= {"taken_over": own.taken_over}
         resumes = getattr(self.module, "RESUMES", False) and not own.force
         with runs.begin(path, *asked, resume=resumes, **options) as run:
             if settings := process.restarted():

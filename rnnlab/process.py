@@ -180,7 +180,8 @@ class Stop:
     def _handle(self, number: int, _: Any) -> None:
         # Kept: a compiled program that calls back turns any exception into one of its own.
         self.asked = self.asked or number
-        self._check()
+        if not self._answered:  # what cleans up after the first one is not to be interrupted by a second
+            self._check()
 
     def _listen(self) -> None:
         heard: list[int] = []

@@ -42,21 +42,29 @@ def identity(experiment: str, config: Mapping[str, Any], data: Mapping[str, str]
 
 
 def find(
-    path: str | Path, experiment: str, config: Mapping[str, Any], data: Mapping[str, str], *, force: bool = False
+    path: str | Path,
+    experiment: str,
+    config: Mapping[str, Any],
+    data: Mapping[str, str],
+    *,
+    force: bool = False,
+    taken_over: bool = False,
 ) -> dict[str, Any] | None:
     """What is at `path`: None (nothing yet), or the status of this very run, "done" or "incomplete". Writes nothing.
 
     A run whose process died is incomplete. Raises InputError for all that may not be written to: a file in the way,
     no permission, a folder of something else or of another configuration, a run that another process is writing.
-    `force` overrides only the last, and only where the process is on another host and so cannot be looked for.
+    `force` and `taken_over` override only the last, and only where the process is on another host and so cannot be
+    looked for.
     """
     path = Path(path)
     with _refusing(path):
         _check_place(path)
+        _check_folders(path)
         if not path.is_dir() or not set(os.listdir(path)) - {_temporary(path / "config.json").name}:
             return None
         _check_same(path, _read_request(path), _request(experiment, config, data))
-        return _settled(path, _read_status(path), force)
+        return _settled(path, _read_status(path), force or taken_over)
 
 
 def begin(
@@ -70,6 +78,7 @@ def begin(
     command: str = "",
     sources: tuple[str | Path, ...] = (),
     force: bool = False,
+    taken_over: bool = False,
     resume: bool = False,
     stop: Stop | None = None,
 ) -> "Run":
@@ -80,12 +89,12 @@ def begin(
     InputError as `find` does, before anything was created or removed. `sources` are folders of code beside rnnlab's.
     """
     path, asked = Path(path), (experiment, config, data)
-    find(path, *asked, force=force)
+    find(path, *asked, force=force, taken_over=taken_over)
     with _refusing(path):
         path.mkdir(parents=True, exist_ok=True)
         with _locked(path):
             # Once more, now that no other process can claim it in between.
-            status = find(path, *asked, force=force)
+            status = find(path, *asked, force=force, taken_over=taken_over)
             if status is None:
                 _write_json(path / "config.json", _request(*asked))
             elif status["state"] == "done" and not force:
@@ -258,7 +267,10 @@ class Run:
         checkpoints keeps them in checkpoints/NAME, and what restores them cuts the rows.
         """
         _checked(name, "a part")
-        if self.resumed and not (self.path / "checkpoints" / name).exists():
+        kept = self.path / "checkpoints" / name
+        if os.path.lexists(kept) and not kept.is_dir():
+            raise InputError(f"{kept}: expected a folder, given a file; put back what was there")
+        if self.resumed and not kept.exists():
             self.cut()
         yield
         with _refusing(self.path):
@@ -404,6 +416,14 @@ def _started(pid: int) -> str | None:
         return None
 
 
+def _ended(pid: int) -> bool:
+    """Whether a process has ended, and nobody has yet asked for its status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return False
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
@@ -461,6 +481,13 @@ def _check_place(path: Path) -> None:
         raise InputError(f"no run can be written to {path}: no permission to write to {existing}")
 
 
+def _check_folders(path: Path) -> None:
+    """Before anything is cleared or cut: where a folder is gone for now, its run is to be resumed once it is back."""
+    for place in (path / name for name in ("arrays", *FOLDERS)):
+        if os.path.lexists(place) and not place.is_dir():
+            raise InputError(f"{place}: expected a folder, given a file; put back what was there")
+
+
 def _check_same(path: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
     def fields(request: dict[str, Any]) -> dict[str, str]:
         pairs = [("experiment", request["experiment"])]
@@ -489,7 +516,7 @@ def _settled(path: Path, status: dict[str, Any], force: bool) -> dict[str, Any]:
     elif not force:
         raise InputError(
             f"{path} is being written by process {pid} on {host} since {status['began']}, as far as can be seen from "
-            "here; --force begins it anew"
+            "here; --taken_over goes on from what it left, --force begins it anew"
         )
     return status | {"state": "incomplete", "reason": f"process {pid} on {host} ended without a word"}
 
@@ -501,7 +528,7 @@ def _alive(pid: int, started: str | None) -> bool:
         return False
     except PermissionError:
         pass
-    return started == _started(pid)
+    return started == _started(pid) and not _ended(pid)
 
 
 @contextlib.contextmanager

@@ -163,6 +163,7 @@ def test_held_out_characters_are_scored_once_each():
         (dict(length=400), "expected at least"),
         (dict(length=20, batch=200), "expected at least 4447 characters .*batch=200"),
         (dict(devices=2), "devices: expected 1 to 1"),
+        (dict(clip=0.0), "clip: expected a norm above 0"),
         (dict(data="tiny_shakespeare"), "got both"),
         (dict(first_lag=8, last_lag=8), "last_lag"),
         (dict(last_lag=100), "last_lag"),

@@ -333,13 +333,40 @@ def test_a_live_run_is_left_alone(tmp_path, force):
         assert tree(run.path) == before
 
 
-def test_a_run_on_another_host_needs_force(tmp_path):
+def test_a_run_on_another_host_needs_a_word(tmp_path):
     path = done(tmp_path / "run")
+    (path / "parts.json").write_text("{}")
     set_status(path, state="running", host="elsewhere", pid=a_dead_process())
-    with pytest.raises(InputError, match=r"on elsewhere since .*--force"):
-        begin(path)
-    with begin(path, force=True):
-        pass
+    with pytest.raises(InputError, match=r"on elsewhere since .*--taken_over goes on .*--force"):
+        begin(path, resume=True)
+    with begin(path, resume=True, taken_over=True) as run:
+        assert run.resumed and run.rows() == [{"step": 1, "loss": 2.5}]
+    set_status(path, state="running", host="elsewhere", pid=a_dead_process())
+    with begin(path, force=True) as run:
+        assert not run.resumed and run.rows() == []
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="only Linux tells what state a process is in")
+def test_a_process_that_ended_is_dead_whether_or_not_its_parent_asks(tmp_path):
+    path = done(tmp_path / "run")
+    with subprocess.Popen([sys.executable, "-c", "print()"], stdout=subprocess.PIPE) as process:
+        started = runs._started(process.pid)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        set_status(path, state="running", pid=process.pid, started=started)
+        assert runs._started(process.pid) == started  # a zombie, still in the table
+        assert runs.find(path, *ASKED)["state"] == "incomplete"
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "series", "tensorboard"])
+def test_a_file_in_the_place_of_a_folder_is_refused_and_nothing_is_lost(tmp_path, name):
+    path = done(tmp_path / "run")
+    set_status(path, state="incomplete")
+    (path / name).write_text("mine")
+    before = tree(path)
+    for resume in (False, True):
+        with pytest.raises(InputError, match=rf"{name}: expected a folder, given a file"):
+            begin(path, resume=resume)
+    assert tree(path) == before
 
 
 def test_two_at_once(tmp_path):

@@ -24,7 +24,11 @@ def test_there_are_100_cases():
     assert len(CASES) == 100
 
 
-@pytest.mark.parametrize("way", WAYS)
+# Each engine compiles every stack anew, and little else takes time: what the conformance suite has too is slow.
+each_way = pytest.mark.parametrize("way", ["scan", "fused", pytest.param("chunk", marks=pytest.mark.slow)])
+
+
+@each_way
 @pytest.mark.parametrize("name", CASES)
 def test_case(name, way):
     """Compilations are what takes time here. So that cases share them, full-length rows are given their length
@@ -64,6 +68,7 @@ def test_first_to_last_jacobians(name):
             np.testing.assert_allclose(product, expected[row], **CLOSE["float64"], err_msg=f"layer {layer}, row {row}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "name", [name for name in CASES if any(key.startswith("hvp.") for key in oracles.load("torch", name).arrays)]

@@ -225,6 +225,16 @@ def test_what_is_not_finite_stops_with_its_place():
     with pytest.raises(InputError, match=r"loss \[1.0, nan\] at step 1"):  # several seeds in one step
         list(fit(lambda s, b: (s, Metrics(np.array([1, np.nan]), np.array([True, False]))), first(), batches,
                  position=[0], steps=2))  # fmt: skip
+    with pytest.raises(InputError, match=r"at step 1, seed number 1 of 2, loss nan; no checkpoint"):
+        list(fit(lambda s, b: (s, Metrics(np.array([1, np.nan]), np.array([True, False]))), first(), batches,
+                 position=[0], steps=2, describe=lambda metrics: f"loss {metrics.loss}"))  # fmt: skip
+
+
+def test_a_checkpoint_beyond_the_steps_is_refused():
+    kept = Kept([])
+    list(fit(step, first(), batches, position=[0], steps=9, checkpoints=kept))
+    with pytest.raises(InputError, match=r"^kept: expected at most 5 steps, given a checkpoint of step 9$"):
+        list(fit(step, first(), batches, position=[0], steps=5, checkpoints=kept))
 
 
 def test_batches_that_end_too_soon_are_our_error():
@@ -256,7 +266,7 @@ def test_the_share_of_waiting():
         return step(state, batch)
 
     *_, last = fit(sleepy, first(), slow, position=[0], steps=10)
-    assert 0.15 < last.waiting < 0.45
+    assert 0.02 < last.waiting < 0.9  # of 0.25, on a machine that may do something else in between
 
 
 def test_the_iterator_is_closed():

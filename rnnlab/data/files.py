@@ -171,7 +171,8 @@ def _transfer(file: Published, part: Path) -> bool:
         if have and error.code == 416:  # nothing is left to send: whole already, or too long
             return True
         raise InputError(
-            f"{file.name}: expected the file at {file.address}, given HTTP {error.code} {error.reason}"
+            f"{file.name}: expected the file at {file.address}, given HTTP {error.code} {error.reason}; or put it "
+            f"{_place()}"
         ) from None
     with response:
         # A server without ranges sends all of it, with status 200.
@@ -216,11 +217,14 @@ def _refuse_damaged(file: Published, path: Path, error: Exception) -> NoReturn:
     raise InputError(f"{path}: expected contents with SHA-256 {file.sha256}, given {given}") from None
 
 
-def _refuse_missing(missing: list[Published], error: urllib.error.URLError) -> NoReturn:
+def _place() -> str:
     where = os.environ.get(MIRROR)
-    into = f"in {where}" if where else f"in a folder that {MIRROR} names"
+    return f"in {where}" if where else f"in a folder that {MIRROR} names"
+
+
+def _refuse_missing(missing: list[Published], error: urllib.error.URLError) -> NoReturn:
     names = " and ".join(file.name for file in missing)
     reason = " ".join(str(error.reason).split())
     addresses = " and ".join(file.address for file in missing)
     given = f"given no such file and no network ({reason})"
-    raise InputError(f"expected {names} {into}, {given}: put it there, from {addresses}") from None
+    raise InputError(f"expected {names} {_place()}, {given}: put it there, from {addresses}") from None

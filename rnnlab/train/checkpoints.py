@@ -226,6 +226,9 @@ def _items(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
     try:
         return manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:  # whatever a broken file leads to
+        refused = _refusal(error)
+        if refused not in (None, os.strerror(errno.ENOENT)):  # the disk's fault now, not the checkpoint's
+            raise InputError(f"{manager.directory / str(step)} could not be read: {refused}") from None
         raise _Damaged(_line(error)) from None
 
 

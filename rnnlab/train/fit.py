@@ -155,7 +155,9 @@ class _Training:
                 yield from self.advance(position, batch)
                 self.seconds += time.monotonic() - began
                 if self.due():
+                    began = time.monotonic()
                     yield from self.rest()
+                    self.seconds += time.monotonic() - began
                     self.save()
                     yield from self.validate()
         finally:
@@ -177,6 +179,11 @@ class _Training:
         if found is None:
             self.save()
             return
+        if found.step > rules.steps:
+            raise InputError(
+                f"{rules.checkpoints.folder}: expected at most {rules.steps} steps, given a checkpoint of step "
+                f"{found.step}"
+            )
         self.now, self.state, self.position, self.saved = found.step, found.state, found.position, found.step
         if rules.progress:
             rules.progress.skip(self.now)
@@ -226,7 +233,7 @@ class _Training:
     def read(self, number: int, metrics: PyTree) -> Step:
         rules, metrics = self.rules, jax.device_get(metrics)
         if not np.all(metrics.finite):
-            place = rules.describe(metrics)
+            place = self.described(metrics)
             last = (
                 f"the last good checkpoint is {rules.checkpoints.folder / str(self.saved)}"
                 if self.saved is not None
@@ -239,6 +246,14 @@ class _Training:
         if rules.progress:
             rules.progress.step(loss=float(np.mean(metrics.loss)))
         return Step(number, metrics)
+
+    def described(self, metrics: PyTree) -> str | None:
+        """Where it began, of the first of several seeds that is not finite."""
+        if not np.ndim(metrics.finite):
+            return self.rules.describe(metrics)
+        seed = int(np.argmin(metrics.finite))
+        place = self.rules.describe(jax.tree.map(lambda leaf: leaf[seed], metrics))
+        return f"seed number {seed} of {len(metrics.finite)}{f', {place}' if place else ''}"
 
     def due(self) -> bool:
         rules, old = self.rules, time.monotonic() - self.saved_at > self.rules.seconds
