@@ -119,7 +119,12 @@ HOWS = {
 }
 
 
-@pytest.mark.parametrize("how", HOWS)
+# What is compiled anew for each; the hardest way stands for the others in the quick suite.
+HARDEST = "lengths, reverse, uneven chunk"
+each_how = [pytest.param(how, marks=() if how == HARDEST else pytest.mark.slow) for how in HOWS]
+
+
+@pytest.mark.parametrize("how", each_how)
 @every_spike
 def test_a_spike_is_its_loop(name, how):
     how = dict(HOWS[how])
@@ -145,6 +150,7 @@ def test_a_spike_is_its_loop(name, how):
     assert_close(tuple(have), by_rows(name, lengths, reverse, params, xs, start, taps, cotangents))
 
 
+@pytest.mark.slow
 @every_spike
 def test_forward_mode_and_vmap(name):
     cell, params, xs, start = setting(name, (2,))

@@ -135,16 +135,20 @@ def assert_taps_are_the_adjoint(cells, seed, dtype, slack=1.0):
             assert error.max() <= slack * R2.tolerance[np.dtype(dtype).name], error.max()
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+both_types = pytest.mark.parametrize("dtype", [jnp.float64, pytest.param(jnp.float32, marks=pytest.mark.slow)])
+two_seeds = pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+
+
+@both_types
+@two_seeds
 @pytest.mark.parametrize("name", CELLS)
 def test_r2_taps_are_the_adjoint(name, seed, dtype):
     slack = 5.0 if name in NORMED and dtype == jnp.float32 else 1.0
     assert_taps_are_the_adjoint([CELLS[name](R2.setting["H"])], seed, dtype, slack)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
-@pytest.mark.parametrize("seed", [0, 1])
+@both_types
+@two_seeds
 def test_r2_taps_are_the_adjoint_in_a_stack(seed, dtype):
     H = R2.setting["H"]
     stack = [CELLS["elman"](H + 1), CELLS["lstm"](H - 1), CELLS["gru"](H)]
