@@ -172,23 +172,26 @@ def test_poll_is_asked_while_waiting_and_ends_it_without_loss():
         began = time.monotonic()
         with pytest.raises(SystemExit):
             next(prefetched)
-        assert time.monotonic() - began < 2
-        assert np.diff([began, *calls]).min() > 0.02 and np.median(np.diff(calls)) < 0.3
+        assert np.diff([began, *calls]).min() > 0.02 and time.monotonic() - began < 20
         ready.set()
         assert next(prefetched) == "item"
 
 
 def test_interrupted_while_waiting():
-    ready = threading.Event()
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), Prefetched(ready.wait() for _ in range(1)) as prefetched:
+    ready, began = threading.Event(), time.monotonic()
+
+    def items():
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+        ready.wait(30)
+        yield
+
+    with pytest.raises(KeyboardInterrupt), Prefetched(items()) as prefetched:
         try:
             next(prefetched)
         finally:
-            taken = time.monotonic() - began
             ready.set()
-    assert taken < 2
+    assert time.monotonic() - began < 20
 
 
 class Clock:
@@ -230,9 +233,9 @@ def test_what_was_made_in_time_is_not_waited_for():
     with Prefetched((made.append(n) or n for n in range(20)), ahead=2) as prefetched:
         for n in range(20):
             wait_for(lambda n=n: len(made) > n)
-            time.sleep(0.003)
+            time.sleep(0.02)
             next(prefetched)
-        assert 0 < prefetched.waiting < 0.25
+        assert 0 < prefetched.waiting < 0.5
 
 
 def test_padding_is_of_the_batches_given():

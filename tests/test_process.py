@@ -206,7 +206,7 @@ def start(where, short=0.2, long=60):
 
 def ended(child, *numbers):
     for number in numbers:
-        time.sleep(0.2)  # it says so just before it is stuck
+        time.sleep(0.5)  # it says so just before it is stuck
         child.send_signal(number)
     out, err = child.communicate(timeout=30)
     return child.returncode, out.split(), err
@@ -238,8 +238,9 @@ def test_patience_ends():
 
 @linux
 def test_a_block_that_is_deferred_gets_its_time():
-    code = "with stop.deferred():\n        print('stuck', flush=True); [time.sleep(0.01) for _ in range(80)]\n"
-    code += "        print('saved')"
+    code = "with stop.deferred():\n        print('stuck', flush=True)\n"
+    code += "        while stop.asked is None: time.sleep(0.01)\n"
+    code += "        time.sleep(0.6); print('saved')"
     status, out, err = ended(start(code), signal.SIGTERM)
     assert out == ["saved"] and "Stopped" in err and status not in (0, 75)  # nobody catches it here
 
