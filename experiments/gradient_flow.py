@@ -8,7 +8,7 @@ timestep and layer, for the loss of the last step and for the summed loss.
     python launch.py gradient_flow --cell=gru,lstm --layers=5 --text=book.txt
     python launch.py gradient_flow --data=tiny_shakespeare --devices=2     # the batch over two host devices
 
-Takes 3 to 4 minutes on two cores. Expect, at initialisation in the top layer, half-lives of about 2.5 steps for the
+Takes 5 to 7 minutes on two cores. Expect, at initialisation in the top layer, half-lives of about 2.5 steps for the
 Elman network, the GRU and the LSTM with forget bias 0, and 10 for the LSTM with forget bias 1; and after training
 fewer held-out bits per character than the bigram model (3.35) needs, for every cell.
 """
