@@ -12,7 +12,6 @@ import numpy as np
 from rnnlab import probes
 from rnnlab.cells import own
 from rnnlab.data import batches, columns, plans
-from rnnlab.data.prefetch import Prefetched
 from rnnlab.layers import zero_taps
 from rnnlab.losses import per_row
 from rnnlab.models.language_model import AXES, Chunk, LanguageModel, Params
@@ -83,7 +82,9 @@ def windows(ids: np.ndarray, length: int, size: int) -> Callable[[Any], Iterator
 
 
 def _chunks(source: batches.Source, position: Any) -> Iterator[tuple[batches.State, Chunk]]:
-    return Prefetched((after, Chunk(batch.sequences["ids"])) for after, batch in batches.stream(source, position))
+    # A gather of some kilobytes: read ahead by a thread it was waited for longer, 1.4 % of the time and not 0.4.
+    for after, batch in batches.stream(source, position):
+        yield after, Chunk(batch.sequences["ids"])
 
 
 def evenly_spread(ids: np.ndarray, length: int, count: int) -> np.ndarray:
