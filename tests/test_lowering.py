@@ -9,6 +9,8 @@ from rnnlab.engines import ENGINES
 from rnnlab.layers import init_layers, layers, zero_taps
 from rnnlab.types import Directions
 
+pytestmark = pytest.mark.slow
+
 PLATFORMS = ("cpu", "cuda", "tpu")
 T, B, D, H = 5, 2, 3, 4
 

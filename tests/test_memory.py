@@ -12,6 +12,8 @@ from rnnlab.layers import highway, zero_taps
 from rnnlab.noise import zoneout
 from rnnlab.unroll import unroll
 
+pytestmark = pytest.mark.slow
+
 T, B, D, H = 4000, 4, 16, 32
 SEQUENCE = T * B * H * 4  # bytes of one float32 sequence of states
 

@@ -89,6 +89,7 @@ def test_geometric_mean():
 # The peers.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", PRODUCTS)
 @pytest.mark.parametrize("peer", ["rnnlab", "scan", "linen", "nnx", "haiku", "equinox"])
 def test_every_peer_does_the_same_work(peer, cell):
