@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -181,7 +182,8 @@ def test_a_diverged_run_says_so_and_stays_incomplete(story, tmp_path, capsys):
     assert json.loads((path / "status.json").read_text())["state"] == "incomplete"
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: training: expected finite numbers, given loss ")
-    assert "at step 2, layer 1 of 2, timestep " in said and said.endswith("elman_relu_seed0/0")
+    # The layer and the timestep depend on what is drawn. Step 1 is taken at rate 0, and after it all is measured.
+    assert re.search(r"at step [23], layer [12] of 2, timestep \d+ of 12 \(carry\); .*/elman_relu_seed0/[12]$", said)
 
 
 @pytest.mark.slow
