@@ -110,7 +110,8 @@ class Checkpoints:
             except _Damaged as error:
                 damaged[step] = str(error)
                 continue
-            self._set_aside(damaged, step)
+            with self._refusing("a damaged checkpoint could not be set aside"):
+                self._set_aside(damaged, step)
             return Restored(step, state, about["position"], about["mark"])
         if damaged:
             step, reason = next(iter(damaged.items()))

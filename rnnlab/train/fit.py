@@ -174,16 +174,16 @@ class _Training:
     def resume(self) -> None:
         rules = self.rules
         found = rules.checkpoints.restore(self.state) if rules.checkpoints else None
+        if found and found.step > rules.steps:
+            raise InputError(
+                f"{rules.checkpoints.folder}: expected at most {rules.steps} steps, given a checkpoint of step "
+                f"{found.step}"
+            )
         if rules.journal:
             rules.journal.cut(found.mark if found else None)
         if found is None:
             self.save()
             return
-        if found.step > rules.steps:
-            raise InputError(
-                f"{rules.checkpoints.folder}: expected at most {rules.steps} steps, given a checkpoint of step "
-                f"{found.step}"
-            )
         self.now, self.state, self.position, self.saved = found.step, found.state, found.position, found.step
         if rules.progress:
             rules.progress.skip(self.now)

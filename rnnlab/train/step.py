@@ -30,24 +30,11 @@ Loss = Callable[[PyTree, PyTree, PyTree, Key[Array, " B"], PyTree], Losses]
 Step = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 
 
-def train_step(
-    loss: Loss,
-    optimiser: Optimiser,
-    *,
-    axes: PyTree,
-    taps: Callable[[PyTree, PyTree], PyTree] | None,
-    clip: float | None = None,
-    accumulate: int = 1,
-    compute: jax.typing.DTypeLike | None = None,
-    mesh: Mesh | None = None,
-) -> Step:
-    """`pure_step`, compiled. The state given is used up: its buffers become those of the new one.
-
-    With a mesh, give it a state from `devices.place`.
+def train_step(loss: Loss, optimiser: Optimiser, *, mesh: Mesh | None = None, **how: PyTree) -> Step:
+    """`pure_step`, which takes the same arguments, compiled. The state given is used up: its buffers become those of
+    the new one. With a mesh, give it a state from `devices.place`.
     """
-    pure = pure_step(
-        loss, optimiser, axes=axes, taps=taps, clip=clip, accumulate=accumulate, compute=compute, mesh=mesh
-    )
+    pure = pure_step(loss, optimiser, mesh=mesh, **how)
     if mesh is None:
         return jax.jit(pure, donate_argnums=0)
     whole, rows = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in ((), (devices.ROWS,)))
