@@ -8,7 +8,6 @@ keeps that mark, and `Run.cut` takes away what was written after it. So the rows
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnlab import provenance, series
+from rnnlab import claims, provenance, series
 from rnnlab.errors import InputError
 from rnnlab.process import Stop
 
@@ -59,12 +58,12 @@ def find(
     """
     path = Path(path)
     with _refusing(path):
-        _check_place(path)
-        _check_folders(path)
+        claims.check_place(path)
+        claims.check_folders(path, ("arrays", *FOLDERS))
         if not path.is_dir() or not set(os.listdir(path)) - {_temporary(path / "config.json").name}:
             return None
-        _check_same(path, _read_request(path), _request(experiment, config, data))
-        return _settled(path, _read_status(path), force or taken_over)
+        claims.check_same(path, _read_request(path), _request(experiment, config, data))
+        return claims.settled(path, _read_status(path), force or taken_over)
 
 
 def begin(
@@ -92,7 +91,7 @@ def begin(
     find(path, *asked, force=force, taken_over=taken_over)
     with _refusing(path):
         path.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with claims.locked(path):
             # Once more, now that no other process can claim it in between.
             status = find(path, *asked, force=force, taken_over=taken_over)
             if status is None:
@@ -317,7 +316,13 @@ class Run:
 
     def _set(self, state: str, reason: str | None = None) -> None:
         pid = os.getpid()
-        status = {"state": state, "reason": reason, "pid": pid, "started": _started(pid), "host": socket.gethostname()}
+        status = {
+            "state": state,
+            "reason": reason,
+            "pid": pid,
+            "started": claims.started(pid),
+            "host": socket.gethostname(),
+        }
         began = _now() if state == "running" else self.status.get("began")
         _write_json(
             self.path / "status.json", status | {"began": began, "ended": None if state == "running" else _now()}
@@ -408,22 +413,6 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or "no message"
 
 
-def _started(pid: int) -> str | None:
-    """When a process began, in clock ticks since the boot, so that a number used again is not taken for it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return None
-
-
-def _ended(pid: int) -> bool:
-    """Whether a process has ended, and nobody has yet asked for its status."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return False
-
-
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
@@ -469,81 +458,6 @@ def _read_status(path: Path) -> dict[str, Any]:
     if status.get("state") not in STATES or not {"pid", "host", "started", "began", "ended"} <= status.keys():
         raise InputError(f"{path / 'status.json'}: expected the state of a run, given {str(status)[:60]}")
     return status
-
-
-def _check_place(path: Path) -> None:
-    existing = path.absolute()
-    while not os.path.lexists(existing):
-        existing = existing.parent
-    if not existing.is_dir():
-        raise InputError(f"no run can be written to {path}: {existing} is no folder")
-    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
-        raise InputError(f"no run can be written to {path}: no permission to write to {existing}")
-
-
-def _check_folders(path: Path) -> None:
-    """Before anything is cleared or cut: where a folder is gone for now, its run is to be resumed once it is back."""
-    for place in (path / name for name in ("arrays", *FOLDERS)):
-        if os.path.lexists(place) and not place.is_dir():
-            raise InputError(f"{place}: expected a folder, given a file; put back what was there")
-
-
-def _check_same(path: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
-    def fields(request: dict[str, Any]) -> dict[str, str]:
-        pairs = [("experiment", request["experiment"])]
-        pairs += [(f"{part}.{name}", value) for part in ("config", "data") for name, value in request[part].items()]
-        return {name: json.dumps(value) for name, value in pairs}
-
-    old, new = fields(there), fields(asked)
-    for name in [*new, *old]:
-        if old.get(name) != new.get(name):
-            given, expected = new.get(name, "absent"), old.get(name, "absent")
-            raise InputError(
-                f"{path} holds another run: expected {name} {expected}, given {given}; name another folder"
-            )
-
-
-def _settled(path: Path, status: dict[str, Any], force: bool) -> dict[str, Any]:
-    """The status, "incomplete" if the process that wrote "running" is no more; refuses one that lives, or may."""
-    if status["state"] != "running":
-        return status
-    pid, host = status["pid"], status["host"]
-    if host == socket.gethostname():
-        if _alive(pid, status["started"]):
-            raise InputError(
-                f"{path} is being written by process {pid} since {status['began']}; wait for it or stop it"
-            )
-    elif not force:
-        raise InputError(
-            f"{path} is being written by process {pid} on {host} since {status['began']}, as far as can be seen from "
-            "here; --taken_over goes on from what it left, --force begins it anew"
-        )
-    return status | {"state": "incomplete", "reason": f"process {pid} on {host} ended without a word"}
-
-
-def _alive(pid: int, started: str | None) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return started == _started(pid) and not _ended(pid)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{path} is being opened by another process") from None
-        except OSError:
-            pass  # Some network filesystems have no locks; there two simultaneous starts may go unseen.
-        yield
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

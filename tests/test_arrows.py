@@ -23,7 +23,7 @@ rnnlab.probes
 rnnlab.losses rnnlab.crf
 rnnlab.runs rnnlab.progress rnnlab.flags
 rnnlab.seeds
-rnnlab.provenance rnnlab.process rnnlab.timing rnnlab.series
+rnnlab.provenance rnnlab.process rnnlab.timing rnnlab.series rnnlab.claims
 rnnlab.interop
 rnnlab.layers
 rnnlab.unroll

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnlab import provenance, runs
+from rnnlab import claims, provenance, runs
 from rnnlab.errors import InputError
 
 ASKED = ("toy", {"steps": 3, "rate": 0.5, "cells": ("gru", "lstm")}, {"text": "abc"})
@@ -350,10 +350,10 @@ def test_a_run_on_another_host_needs_a_word(tmp_path):
 def test_a_process_that_ended_is_dead_whether_or_not_its_parent_asks(tmp_path):
     path = done(tmp_path / "run")
     with subprocess.Popen([sys.executable, "-c", "print()"], stdout=subprocess.PIPE) as process:
-        started = runs._started(process.pid)
+        started = claims.started(process.pid)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         set_status(path, state="running", pid=process.pid, started=started)
-        assert runs._started(process.pid) == started  # a zombie, still in the table
+        assert claims.started(process.pid) == started  # a zombie, still in the table
         assert runs.find(path, *ASKED)["state"] == "incomplete"
 
 
@@ -371,7 +371,7 @@ def test_a_file_in_the_place_of_a_folder_is_refused_and_nothing_is_lost(tmp_path
 
 def test_two_at_once(tmp_path):
     path = done(tmp_path / "run")
-    with runs._locked(path), pytest.raises(InputError, match="is being opened by another process"):
+    with claims.locked(path), pytest.raises(InputError, match="is being opened by another process"):
         begin(path, force=True)
     with begin(path, force=True):
         pass
