@@ -154,6 +154,17 @@ def test_an_error_is_not_hidden_by_a_stop():
         raise ZeroDivisionError
 
 
+def test_a_second_one_does_not_interrupt_what_cleans_up():
+    done = []
+    with process.Stop() as stop:
+        try:
+            kill()
+        except process.Stopped:
+            kill()
+            done.append("clean")
+    assert done == ["clean"] and stop.asked == signal.SIGTERM
+
+
 def test_ignored_by_whoever_started_us_is_ignored():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

@@ -1,8 +1,9 @@
 import hashlib
+from typing import NamedTuple
 
 import pytest
 
-from rnnlab.data import text
+from rnnlab.data import published, text
 from rnnlab.errors import InputError
 
 
@@ -40,3 +41,26 @@ def test_the_embedded_text_is_prose_of_a_useful_size():
     found = text.python_reference()
     assert len(found.content) > 300_000 and " the " in found.content
     assert found.sha256 == hashlib.sha256(found.content.encode()).hexdigest()
+
+
+class Set(NamedTuple):
+    examples: list
+    version: str = "1.2.3"
+    origin: str = "real"
+
+
+def test_a_published_set_is_its_texts_in_their_order(monkeypatch):
+    asked = []
+    examples = [{"text": "eins\nzwei", "label": 0}, {"text": "drei", "label": 1}]
+    monkeypatch.setattr(published, "open", lambda *names: asked.append(names) or Set(examples))
+    found = text.published("verses")
+    assert asked == [("verses", "train")]
+    content = "eins\nzwei\ndrei"
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    assert found == text.Text(content, "verses 1.2.3 (train)", sha256, "real")
+
+
+def test_a_set_without_text_is_refused_with_what_it_has(monkeypatch):
+    monkeypatch.setattr(published, "open", lambda *names: Set([{"tokens": ["a"], "tags": [0]}]))
+    with pytest.raises(InputError, match="column 'text' of strings, got wnut17 with tags, tokens"):
+        text.published("wnut17")

@@ -1,5 +1,6 @@
 """Checkpoints come back with the same bits, are refused where they do not fit, and are passed over where damaged."""
 
+import errno
 import json
 import os
 import shutil
@@ -323,3 +324,19 @@ def test_a_folder_that_turned_into_a_file(folder):
     with pytest.raises(InputError, match="scores could not be written: Not a directory"):
         checkpoints.score(1, 2.0)
     assert folder.read_text() == "mine"
+
+
+def test_what_the_disk_refuses_is_not_called_damage(folder, monkeypatch):
+    with opened(folder) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step), None)
+            checkpoints.wait()
+        before = sorted(os.listdir(folder))
+
+        def refused(*_, **__):
+            raise OSError(errno.EIO, "as the system says")
+
+        monkeypatch.setattr(checkpoints._manager, "restore", refused)
+        with pytest.raises(InputError, match=rf"^{folder}/2 could not be read: {os.strerror(errno.EIO)}$"):
+            checkpoints.restore(state())
+    assert sorted(os.listdir(folder)) == before
