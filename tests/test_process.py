@@ -160,8 +160,11 @@ def test_a_second_one_does_not_interrupt_what_cleans_up():
         try:
             kill()
         except process.Stopped:
-            kill()
-            done.append("clean")
+            try:
+                kill()
+                done.append("clean")
+            except process.Stopped:  # which would end pytest too
+                done.append("interrupted")
     assert done == ["clean"] and stop.asked == signal.SIGTERM
 
 
