@@ -6,6 +6,8 @@ An experiment is a module with a docstring (its first line is the question) and
     inputs(config)              loads and checks; has `hashes`, a dict from the name of data to its content hash
     run(config, inputs, run)    writes rows and arrays to a `runs.Run`
     figure(run), table(run)     a matplotlib Figure and a str, from what `run` wrote and nothing else
+    PRESETS                     if it has some: by name, values of the Config's fields for --preset=NAME, which stand
+                                where no flag says otherwise
     RESUMES                     True if `run` trains by `rnnlab.train.fit` with checkpoints below run.path/checkpoints
                                 (its rows within `run.part`, where it trains several models): interrupted and started
                                 again, it goes on where it was. Without it, a run that was interrupted begins anew
@@ -31,7 +33,7 @@ from typing import Any
 
 from rnnlab import process, runs
 from rnnlab.errors import InputError
-from rnnlab.flags import described, flag, nearest, parse
+from rnnlab.flags import NO_PRESETS, Presets, described, described_presets, flag, nearest, parse
 
 COMMANDS = ("list", "figure")
 
@@ -108,12 +110,16 @@ class Job:
     program: str
     sources: Path
 
+    @property
+    def presets(self) -> Presets:
+        return getattr(self.module, "PRESETS", NO_PRESETS)
+
     def launch(self, argv: list[str], stop: process.Stop) -> int:
         """From flags to figure; a run that is done is shown."""
         if _asks_help(argv):
             print(_help(self))
             return 0
-        _, config, own = parse(argv, (self.module.Config, Launcher))
+        _, config, own = parse(argv, (self.module.Config, Launcher), presets=self.presets)
         inputs = self.module.inputs(config)
         asked = (self.name, dataclasses.asdict(config), inputs.hashes)
         path = Path(own.run_folder or Path(own.runs) / f"{self.name}-{runs.identity(*asked)}").expanduser()
@@ -213,7 +219,8 @@ def _help(job: Job) -> str:
     text = (job.module.__doc__ or "(no docstring)").strip()
     usage = f"usage: {job.program} [--flag=value ...]"
     own = described(Launcher, "flags of every experiment:")
-    return "\n\n".join([text, usage, described(job.module.Config, f"flags of {job.name}:"), own])
+    flags = [described(job.module.Config, f"flags of {job.name}:"), own]
+    return "\n\n".join([text, usage, *([described_presets(job.presets)] if job.presets else []), *flags])
 
 
 # Figures.

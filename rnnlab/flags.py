@@ -5,7 +5,7 @@ import difflib
 import math
 import textwrap
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -89,12 +89,21 @@ def define(values: flags.FlagValues, group: type) -> None:
         )  # fmt: skip
 
 
-def parse(argv: list[str], groups: Sequence[type], positional: bool = False) -> tuple[Any, ...]:
-    """The arguments that are no flags, and an instance of every group."""
+# By name of a preset, values of flags by name, which stand where no flag says otherwise.
+Presets = Mapping[str, Mapping[str, Any]]
+NO_PRESETS: Presets = {}
+
+
+def parse(
+    argv: list[str], groups: Sequence[type], positional: bool = False, presets: Presets = NO_PRESETS
+) -> tuple[Any, ...]:
+    """The arguments that are no flags, and an instance of every group. With presets there is a flag --preset."""
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
     for group in groups:
         define(values, group)
+    if presets:
+        values["preset"] = flags.Flag(Parser(str, None, None, tuple(presets), False), None, "preset", None, "")
     known = [*values, *(f"no{name}" for name in values if values[name].boolean)]
     if any(argument.lstrip("-").split("=")[0] == "undefok" for argument in argv):
         raise InputError("no flag is called --undefok")  # absl's own; it would hide a mistyped flag
@@ -108,6 +117,9 @@ def parse(argv: list[str], groups: Sequence[type], positional: bool = False) -> 
         raise InputError(
             f"unexpected argument {rest[0]!r}; flags are written --name=value, after the experiment's name"
         )
+    for name, value in presets.get(values.preset, {}).items() if presets else ():
+        if not values[name].present:
+            values[name].value = values[name].parser.parse(value)
     made = (group(**{f.name: values[f.name].value for f in dataclasses.fields(group)}) for group in groups)
     return (rest, *made)
 
@@ -125,9 +137,22 @@ def described(group: type, title: str) -> str:
     lines = [title]
     for field in dataclasses.fields(group):
         one, default = values[field.name], values[field.name].default
-        text = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        shown = f"--[no]{field.name}, {str(default).lower()} by default" if one.boolean else f"--{field.name}={text}"
+        shown = f"--[no]{field.name}, {str(default).lower()} by default"
+        shown = shown if one.boolean else f"--{field.name}={_text(default)}"
         lines.append("  " + shown)
         meaning = one.help if one.boolean else f"{one.help} ({one.parser.expected()})"
         lines += textwrap.wrap(meaning, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
+
+
+def described_presets(presets: Presets) -> str:
+    """A line a preset: the flags that it stands for."""
+    lines = ["--preset=NAME, for flags that are not given themselves:"]
+    for name, values in presets.items():
+        said = " ".join(f"--{flag}={_text(value)}" for flag, value in values.items())
+        lines += textwrap.wrap(f"{name}: {said}", 100, initial_indent="  ", subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -49,6 +49,9 @@ class Config:
     seed: int = cli.flag(0, "the seed", low=0)
 
 
+PRESETS = {"long": {"steps": 9, "sizes": (4, 5)}, "short": {"steps": 2}}
+
+
 def inputs(config):
     if config.offset >= config.steps:
         raise InputError(f"offset: expected less than steps = {config.steps},\\n got {config.offset}")
@@ -244,6 +247,27 @@ def test_flags_from_a_file(launch):
     assert the_run().config["steps"] == 2 and the_run().config["fast"] is True
 
 
+@pytest.mark.parametrize(
+    ("given", "steps", "sizes"),
+    [
+        ([], 3, []),
+        (["--preset=long"], 9, [4, 5]),
+        (["--preset=long", "--steps=2"], 2, [4, 5]),
+        (["--steps=3", "--preset=long"], 3, [4, 5]),
+        (["--preset=long", "--sizes="], 9, []),
+        (["--preset", "short"], 2, []),
+    ],
+)
+def test_a_preset_stands_where_no_flag_says_otherwise(launch, given, steps, sizes):
+    assert launch("toy", *given)[0] == 0
+    assert (the_run().config["steps"], the_run().config["sizes"]) == (steps, sizes)
+
+
+def test_a_preset_is_no_part_of_a_run(launch):
+    assert launch("toy", "--preset=short")[0] == launch("toy", "--steps=2")[0] == 0
+    assert len(folders()) == 1
+
+
 # What the user can put right.
 
 CELLS = "expected a list with commas, each item one of elman, gru, lstm"
@@ -297,6 +321,7 @@ CELLS = "expected a list with commas, each item one of elman, gru, lstm"
             "unexpected argument 'toy'; flags are written --name=value, after the experiment's name",
         ),
         (["toy", "--", "x"], "unexpected argument 'x'"),
+        (["--preset=medium"], "flag --preset=medium: expected one of long, short"),
         (["--flagfile=none"], "No such file or directory: 'none'"),
         (["--flagfile=toys"], "Is a directory: 'toys'"),
         (["--offset=3"], "offset: expected less than steps = 3, got 3"),
@@ -476,6 +501,7 @@ def test_help(launch):
         "\n  --runs=runs\n",
         "\n  --run_folder=\n",
         "\n  --[no]force, false by default\n",
+        "\n--preset=NAME, for flags that are not given themselves:\n  long: --steps=9 --sizes=4,5\n  short: --steps=2",
     ):
         assert part in out
     assert max(map(len, out.splitlines())) <= 100
