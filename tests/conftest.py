@@ -3,6 +3,7 @@
 Production types (float32, bfloat16, x64 off) are tested in processes of their own, as users run them.
 """
 
+import importlib.abc
 import os
 import signal
 import sys
@@ -20,9 +21,18 @@ import pytest  # noqa: E402
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# An import raises ImportError: it is no dependency, and nothing may come to need it. (TensorFlow cannot be kept out in
-# this way: TFDS looks whether it is there. It is not installed where the suite must pass.)
-sys.modules["torch"] = None
+
+class NoTorch(importlib.abc.MetaPathFinder):
+    """An import raises ImportError: it is no dependency, and nothing may come to need it. (TensorFlow cannot be kept
+    out in this way: TFDS looks whether it is there. It is not installed where the suite must pass.)"""
+
+    def find_spec(self, name: str, *_) -> None:
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("torch is not to be imported here", name=name)
+
+
+# Not None in sys.modules: SciPy takes that for the module.
+sys.meta_path.insert(0, NoTorch())
 
 
 @pytest.fixture
