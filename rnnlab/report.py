@@ -1,7 +1,10 @@
 """Tables for people: rows of text, columns aligned."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from scipy import special
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -21,6 +24,20 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
         return f"{mean:.{digits}f}"
     deviation = (sum((v - mean) ** 2 for v in values) / (count - 1)) ** 0.5
     return f"{mean:.{digits}f} ±{deviation:.{digits}f}"
+
+
+def interval(
+    values: Sequence[float], digits: int = 2, *, low: float | int = -math.inf, high: float | int = math.inf
+) -> str:
+    """Mean over seeds and its 95 % interval, `0.63 [0.55, 0.71]`, by Student's t of the seeds' values, cut off at what
+    a value can be; the mean alone for one seed."""
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count == 1 or not math.isfinite(mean):
+        return f"{mean:.{digits}f}"
+    deviation = (math.fsum((v - mean) ** 2 for v in values) / (count - 1)) ** 0.5
+    half = float(special.stdtrit(count - 1, 0.975)) * deviation / count**0.5
+    return f"{mean:.{digits}f} [{max(low, mean - half):.{digits}f}, {min(high, mean + half):.{digits}f}]"
 
 
 def machine(provenance: Mapping[str, Any]) -> str:
