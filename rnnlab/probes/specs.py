@@ -115,4 +115,46 @@ R21 = Spec(
     "dh <- dh Wh^T from ones (Saitoh 2018, Deep Learning from Scratch 2, rnn_gradient_graph.py)",
 )
 
-SPECS = {spec.name: spec for spec in (R1, R2, R3, R4, R5, R6, R15, R17, R18, R21)}
+R22 = Spec(
+    "R22",
+    dict(length=50, hidden=64, batch=64, optimiser="adam", learning_rate=1e-3, clip=1.0, steps=1250),
+    dict(
+        learned=(("lstm", 1.0), ("gru", 2.0)),  # cell and gate bias, matrices uniform, other biases 0
+        at_chance=(("lstm", 0.0), ("gru", 0.0)),
+        accuracy=0.99,  # on held-out sentences, every seed above
+        chance=math.log(2),
+    ),
+    dict(chance=0.02),  # nats, every seed
+    "agreement over D = 50 distractors of 20 words; the gate's bias decides (Jozefowicz, Zaremba & Sutskever 2015)",
+)
+R23 = Spec(
+    "R23",
+    dict(
+        adding=dict(length=50, hidden=64, batch=64, optimiser="adam", learning_rate=3e-3, clip=1.0, steps=3000),
+        copy_memory=dict(length=20, hidden=64, batch=64),
+    ),
+    dict(
+        fails=("elman", None),  # cell and gate bias, matrices uniform: mean squared error above
+        floor=0.15,
+        learned=(("lstm", None), ("gru", None)),  # with their own biases, 1 and 0: below
+        ceiling=0.01,
+        plateau=("elman", None),  # of copying: within the tolerance of 10 ln 8 / (T + 20)
+    ),
+    dict(plateau=0.01),  # nats a step, every seed
+    "the adding problem and copying (Hochreiter & Schmidhuber 1997; Arjovsky, Shah & Bengio 2016)",
+)
+R24 = Spec(
+    "R24",
+    {},
+    dict(
+        adding=lambda length: 1 / 6,  # always 1
+        copy_memory=lambda length: 10 * math.log(8) / (length + 20),
+        temporal_order=lambda length: math.log(4),
+        agreement=lambda length: math.log(2),
+        fashion_mnist=lambda length: math.log(10),  # its classes are equally frequent; MNIST's digits are not
+    ),
+    1e-12,
+    "the best answer that is blind to the input: the entropy of the classes, the variance of the sum",
+)
+
+SPECS = {spec.name: spec for spec in (R1, R2, R3, R4, R5, R6, R15, R17, R18, R21, R22, R23, R24)}
