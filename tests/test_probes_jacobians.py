@@ -118,7 +118,7 @@ def test_dense_product_has_the_singular_values_of_the_product(measured):
     J, found = jax.tree.map(np.asarray, measured)
     for place, lag in enumerate((5, T, 1, 5)):
         for b in range(B):
-            values = np.linalg.svd(np.linalg.multi_dot([np.eye(9), *J[: T - lag - 1 : -1, b]]), compute_uv=False)
+            values = np.linalg.svd(np.linalg.multi_dot([np.eye(9), *J[::-1, b][:lag]]), compute_uv=False)
             rounding = 1e-14 * values[0] / values  # of a value, in the product's
             assert (np.abs(found.singular_values[place, b] - np.log(values)) < 1e-12 + rounding).all()
             np.testing.assert_allclose(found.spectral[place, b], np.log(values[0]), rtol=0, atol=1e-12)
@@ -255,23 +255,14 @@ def test_what_does_not_fit_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("name", sorted(set(CELLS) - {"conv_lstm"}))
-def test_ways_agree_for_every_cell(name, dtype):
+@pytest.mark.parametrize("name", CELLS)
+def test_forward_and_reverse_mode_agree_for_every_cell_in_float32(name):
     cell = CELLS[name](4)
-    params, xs = cell.init(jax.random.key(0), 4, dtype), normal(1, (T, 2, 4), dtype)
-    how = dict(lengths=np.array([T, 3]))
-
-    @jax.jit
-    def run(xs, key):
-        J = probes.step_jacobians(cell, params, xs, **how)
-        ask = partial(probes.product_norms, cell, params, xs, key, **how)
-        return J, ask(), ask(dense_up_to=1)
-
-    J, exact, found = run(xs, jax.random.key(5))
-    digits = 1e-5 if dtype == jnp.float32 else 1e-10
-    product = np.stack([np.linalg.multi_dot(np.asarray(J, np.float64)[::-1, b]) for b in range(2)])
-    norms = np.log(np.linalg.norm(product, 2, axis=(1, 2)))
-    np.testing.assert_allclose(exact.spectral[0], norms, rtol=0, atol=10 * digits)
-    assert (np.abs(found.spectral - exact.spectral) < 10 * digits + 2 * found.change).all()
-    assert (np.abs(found.frobenius - exact.frobenius) < 5 * found.error + digits).all()
+    params, xs = cell.init(jax.random.key(0), 4, jnp.float32), normal(1, (T, 2, 4), jnp.float32)
+    given, lengths = (cell, params, xs), np.array([T, 3])
+    run = lambda: (probes.step_jacobians(*given, lengths=lengths), probes.dense_product(*given, lengths=lengths))  # noqa: E731
+    J, found = jax.tree.map(np.asarray, jax.jit(run)())
+    for b in range(2):
+        norm = np.linalg.norm(np.linalg.multi_dot(J[::-1, b].astype(np.float64)), 2)
+        expected = np.log(norm) if norm > 0 else -np.inf  # a ReLU that is off for all units
+        np.testing.assert_allclose(found.spectral[0, b], expected, rtol=0, atol=1e-4)
