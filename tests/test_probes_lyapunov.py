@@ -170,6 +170,7 @@ def test_float32_neither_underflows_nor_overflows():
         ((0.5, 0.1), 2, 2.0),  # fills the space
         ((0.5, 0.1), 3, math.nan),  # nobody knows the third
         ((0.5, math.nan), 2, math.nan),
+        ((-0.5, math.nan), 2, math.nan),
     ],
 )
 def test_kaplan_yorke_dimension(exponents, size, dimension):
