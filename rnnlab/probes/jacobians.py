@@ -1,52 +1,52 @@
-"""Jacobians of the recurrence, J_t = dcarry_t/dcarry_{t-1}, and of its products over time."""
+"""Jacobians of the recurrence, J_t = dcarry_t/dcarry_{t-1}, one by one; their products are in `products`."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from rnnlab.engines import scan
-from rnnlab.noise import quiet
-from rnnlab.types import Cell, PyTree
-from rnnlab.unroll import unroll
+from rnnlab.probes.flow import Stack, flow, unit
+from rnnlab.types import PyTree
 
 
 def step_jacobians(
-    cell: Cell, params: PyTree, xs: Float[Array, "T ..."], start: PyTree = None
-) -> Float[Array, "T S S"]:
-    """J_t of one sequence xs [T, *D], at every step: [T, S, S], S the size of the carry, its leaves ravelled.
+    cells: Stack, params: PyTree, xs: Float[Array, "T ..."], start: PyTree = None, **how: PyTree
+) -> Float[Array, "T ... S S"]:
+    """J_t along xs [T, *B, D] at every step: [T, *B, S, S], S the size of the carry, its leaves ravelled.
 
-    Memory T S^2; time T forward passes of a step in S directions. For a batch, `jax.vmap`.
+    cells: one cell, or a stack: then S is the sum over its layers and J_t is one step of the whole stack (block lower
+    triangular; `rnnlab.probes.flow` says how a tap differs). how: keep, lengths, join, as `layers` takes them; where a
+    row is held J_t is the identity.
+
+    Time: T forward passes of a step in S directions, T S^2 H for a dense cell. Memory: T B S^2; where only norms of
+    products are wanted, `product_norms` keeps less.
     """
-    cell = quiet(cell)
-    weights = cell.prepare(params)
-    start = cell.start(weights, ()) if start is None else start
-    carries = unroll(cell, params, xs, start=start, engine=scan).carries  # forward mode may be taken of this
-    before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), start, carries)
-    _, unravel = ravel_pytree(start)
+    map = flow("step_jacobians", cells, params, xs, start=start, **how)
 
-    def jacobian(carry: PyTree, z: PyTree) -> Array:
-        flat = lambda s: ravel_pytree(cell.step(weights, unravel(s), z))[0]  # noqa: E731
-        return jax.jacfwd(flat)(ravel_pytree(carry)[0])
+    def one(start: Array, inputs: PyTree) -> Array:
+        jacobian = lambda given, carry: jax.jacfwd(lambda carry: map.step(given, carry))(carry)  # noqa: E731
+        return jax.vmap(jacobian)(inputs, map.states(start, inputs))
 
-    return jax.vmap(jacobian)(before, cell.drive(weights, xs))
+    return map.per_example(one, axes=1)
 
 
-def product_singular_values(jacobians: Float[Array, "T S S"]) -> Float[Array, "T S"]:
+def product_singular_values(jacobians: Float[Array, "T ... S S"]) -> Float[Array, "T ... S"]:
     """ln of the singular values of J_T ... J_t for every t, largest first: what dcarry_T/dcarry_{t-1} stretches.
 
     The product is rescaled at every step and its logarithm kept apart, so that it neither underflows nor
-    overflows; singular values far below the largest (a ratio of 1e-16 in float64) are lost all the same.
+    overflows; singular values far below the largest (a ratio of 1e-16 in float64) are lost all the same, and what
+    stands there is rounding: `dense_product` says NaN instead.
+
+    Time: T products and T decompositions of [S, S], S^3 each. Memory: T S^2, the Jacobians'. Where a few t will do, or
+    the Jacobians are not at hand, `dense_product` is cheaper; above S = 256 `power_iteration` is.
     """
 
     def step(state: tuple, J: Array) -> tuple:
         product, log_scale = state
-        product = product @ J
-        size = jnp.linalg.norm(product)
-        size = jnp.where(size > 0, size, 1)
-        product, log_scale = product / size, log_scale + jnp.log(size)
-        return (product, log_scale), log_scale + jnp.log(jnp.linalg.svd(product, compute_uv=False))
+        product, size = unit(product @ J, (-2, -1))
+        log_scale = log_scale + size
+        return (product, log_scale), log_scale[..., None] + jnp.log(jnp.linalg.svd(product, compute_uv=False))
 
-    eye = jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype)
-    return lax.scan(step, (eye, jnp.zeros((), jacobians.dtype)), jacobians, reverse=True)[1]
+    batch = jacobians.shape[1:-2]
+    eye = jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape[1:])
+    return lax.scan(step, (eye, jnp.zeros(batch, jacobians.dtype)), jacobians, reverse=True)[1]
