@@ -82,6 +82,19 @@ R6 = Spec(
     dict(gradient=1e-12, peak=5e-4),  # relative; absolute, as printed
     "h^l_t = a h^l_{t-1} + u h^{l-1}_t: paths through the grid of layers and steps",
 )
+R13 = Spec(
+    "R13",
+    dict(gains=(0.5, 2.0), T=400, H=32),  # float32; each row's own loss is c . h_T, c ~ N(0, 1)
+    dict(
+        log_norm=lambda g, k: k * math.log(g),  # ln ||delta_t|| - ln ||c||, at every lag
+        naive_zero=lambda largest: 63 + math.log2(largest),  # lags beyond which sqrt(sum(delta^2)) is 0 at 1/2 a step
+        tap_zero=lambda largest: 126 + math.log2(largest),  # lags beyond which delta itself is
+    ),
+    1e-3,  # nats
+    "Werbos 1990, an exponent beside every vector. The row said that a naive norm is 0 beyond 64 lags: it is where "
+    "every square, (c_i 2^-k)^2, is below the least normal float, 2^-126 (XLA flushes what is smaller), so beyond "
+    "63 + log2 max |c_i| lags: 63 at c_i = 1, 65 where the largest is 4",
+)
 R15 = Spec(
     "R15",
     dict(sizes=(2, 5, 16, 33), seeds=3, epsilon=0.1),
@@ -115,4 +128,4 @@ R21 = Spec(
     "dh <- dh Wh^T from ones (Saitoh 2018, Deep Learning from Scratch 2, rnn_gradient_graph.py)",
 )
 
-SPECS = {spec.name: spec for spec in (R1, R2, R3, R4, R5, R6, R15, R17, R18, R21)}
+SPECS = {spec.name: spec for spec in (R1, R2, R3, R4, R5, R6, R13, R15, R17, R18, R21)}
