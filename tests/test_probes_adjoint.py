@@ -104,7 +104,7 @@ def test_equals_the_taps_of_a_mixed_stack():
     pulled, have = measured(xs)
     norms = probes.log_norms(pulled, 1)
     same(have.norms, norms)
-    assert np.isfinite(np.asarray(norms.joint)).sum() > 50 and have.norms.joint.shape == (3, T, B)
+    assert np.isfinite(np.asarray(norms.joint)).sum() > 40 and have.norms.joint.shape == (3, T, B)
     assert jax.tree.structure(have.units) == jax.tree.structure(pulled)
     flat = [one for c in pulled for one in (c if isinstance(c, Directions) else (c,))]
     units = [one for c in have.units for one in (c if isinstance(c, Directions) else (c,))]
@@ -225,7 +225,7 @@ def test_float32_stacks_agree_with_float64_taps(length, seed):
 
 
 def test_lag_matrix_is_each_steps_own_gradient():
-    stack = [CELLS["elman"](H), CELLS["lru"](H)]
+    stack = [CELLS["elman"](H)] * 2
     params, xs = init_layers(stack, jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
     taps = zero_taps(stack, params, T, (B,))
     loss = lambda ys: jnp.sin(ys).sum(-1) * ys[::-1, :, 0]  # noqa: E731 - looks at other steps as well
@@ -292,6 +292,13 @@ def assert_contributions_add_up(stack, params, xs, how):
 
 
 def test_contributions_add_up_to_the_gradient():
+    stack = [Directions(CELLS["elman"](2), CELLS["ind_rnn"](3))]
+    params, xs = init_layers(stack, jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
+    assert_contributions_add_up(stack, params, xs, dict(lengths=LENGTHS, resets=RESETS))
+
+
+@pytest.mark.slow
+def test_contributions_of_a_mixed_stack_add_up():
     assert_contributions_add_up(*mixed())
 
 
@@ -304,14 +311,16 @@ def test_contributions_of_every_cell_add_up(name):
     assert_contributions_add_up([cell], params, normal(1, (T, B, D)), dict(reverse=True, lengths=LENGTHS))
 
 
-def test_products_are_the_contributions_of_weighted_sums():
-    stack = [Directions(CELLS["lstm"](H), CELLS["elman"](2))]
-    params, xs = init_layers(stack, jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
-    how = dict(lengths=LENGTHS, resets=RESETS)
-    run = jax.jit(lambda xs: [f(stack, params, xs, wavy, **how) for f in COSTLY_AND_CHEAP])
-    exact, cheap = run(xs)
+@pytest.mark.parametrize(
+    "name", ["lstm", *(pytest.param(n, marks=pytest.mark.slow) for n in ("elman", "ugrnn", "cifg"))]
+)
+def test_products_are_the_contributions_of_weighted_sums(name):
+    cell = CELLS[name](H)
+    params, xs = cell.init(jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
+    run = lambda xs: [f(cell, params, xs, wavy, lengths=LENGTHS, resets=RESETS) for f in COSTLY_AND_CHEAP]  # noqa: E731
+    exact, cheap = jax.jit(run)(xs)
     same(cheap, exact)
-    assert cheap.joint.shape == (2, T, B) and np.isfinite(np.asarray(cheap.joint)).sum() > 20
+    assert cheap.joint.shape == (1, T, B) and np.isfinite(np.asarray(cheap.joint)).sum() > 10
 
 
 COSTLY_AND_CHEAP = probes.contributions, probes.product_contributions
@@ -322,19 +331,19 @@ def test_products_refuse_other_cells(name):
     cell = CELLS[name](H)
     params = cell.init(jax.random.key(0), D, jnp.float64)
     with pytest.raises(ValueError, match="W, U and b and enter by x W"):
-        probes.product_contributions(cell, params, normal(1, (2, B, D)), wavy)
+        jax.jit(lambda xs: probes.product_contributions(cell, params, xs, wavy))(normal(1, (2, B, D)))
 
 
 # Factors
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 5))])
 def test_r3_factors_of_a_scalar_network(seed):
     T = R3.setting["T"]
     cell = elman(1, recurrent=inits.uniform(2.0), bias=inits.uniform())
     params, xs = cell.init(jax.random.key(seed), 1, jnp.float64), normal(seed + 1, (T, 1)) / 2
     start = cell.start(params, ())._replace(h=normal(seed + 2, (1,)))
-    found = probes.scalar_factors(cell, params, xs, start=start)
+    found = jax.jit(lambda xs: probes.scalar_factors(cell, params, xs, start=start))(xs)
     hs = unroll(cell, params, xs, start=start).ys[:, 0]
     np.testing.assert_allclose(found.d, [R3.expected(float(params.U[0, 0]), float(h)) for h in hs], rtol=R3.tolerance)
     slope = jax.grad(lambda start: unroll(cell, params, xs, start=start).ys[-1, 0])(start).h[0]
@@ -348,7 +357,7 @@ def test_r3_factors_of_a_scalar_network(seed):
 def test_a_thousand_factors_neither_under_nor_overflow(gain):
     cell, T = linear(1), 1001
     params = cell.init(jax.random.key(0), 1, jnp.float32)._replace(U=jnp.full((1, 1), gain, jnp.float32))
-    found = probes.scalar_factors(cell, params, jnp.zeros((T, 1), jnp.float32))
+    found = jax.jit(lambda xs: probes.scalar_factors(cell, params, xs))(jnp.zeros((T, 1), jnp.float32))
     assert found.log.dtype == jnp.float32
     lags = np.arange(T, 0, -1)
     np.testing.assert_allclose(found.log, lags * np.log(abs(np.float32(gain))), rtol=0, atol=1e-3)
@@ -358,8 +367,8 @@ def test_a_thousand_factors_neither_under_nor_overflow(gain):
 def test_factors_at_padding_resets_and_zeros():
     cell = elman(1, activation=jax.nn.relu)
     params, xs = cell.init(jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
-    found = probes.scalar_factors(cell, params, xs, lengths=LENGTHS, resets=RESETS, reverse=True)
-    plainly = probes.scalar_factors(cell, params, xs)
+    how = dict(lengths=LENGTHS, resets=RESETS, reverse=True)
+    found, plainly = jax.jit(lambda xs: [probes.scalar_factors(cell, params, xs, **h) for h in (how, {})])(xs)
     padded = np.arange(T)[:, None] >= LENGTHS
     begins = np.roll(RESETS, -1, axis=0) & (np.arange(T) < T - 1)[:, None]
     assert (np.asarray(found.d)[padded & ~begins] == 1).all() and (np.asarray(found.d)[begins] == 0).all()
@@ -376,8 +385,7 @@ def test_factors_at_padding_resets_and_zeros():
 # Clipping
 
 
-@pytest.mark.parametrize("engine", [scan, None], ids=["scan", "default"])
-@pytest.mark.parametrize("name", ["linear", "relu"])
+@pytest.mark.parametrize(("name", "engine"), [("linear", scan), ("relu", None)], ids=["scan", "fused"])
 def test_clipped_norms_saturate(name, engine):
     """At a gain of 2 what arrives is 2 min(what arrived one step later, limit); what leaves is no longer than it."""
     gain, limit, T = 2.0, 3.0, 9
@@ -399,22 +407,25 @@ def test_clipped_norms_saturate(name, engine):
         want = gain * np.minimum(want, limit)
 
 
-@pytest.mark.parametrize("name", ["lstm", "lru"])
-def test_clipping_at_a_limit_that_is_not_reached_changes_nothing(name):
-    cell = CELLS[name](H)
-    stack = lambda limit: [probes.clipped(cell, limit), Directions(probes.clipped(CELLS["gru"](H), limit), cell)]  # noqa: E731
-    params, xs = init_layers(stack(1), jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
+def test_clipping_at_a_limit_that_is_not_reached_changes_nothing():
+    lstm, lru = CELLS["lstm"](H), CELLS["lru"](H)
+    plainly = [lru, Directions(lstm, CELLS["elman"](H))]
+    bound = lambda limit: jax.tree.map(  # noqa: E731
+        lambda cell: probes.clipped(cell, limit), plainly, is_leaf=lambda one: isinstance(one, type(lstm))
+    )
+    params, xs = init_layers(plainly, jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
 
     @jax.jit
     def gradients(params):
         loss = lambda params, stack: wavy(layers(stack, params, xs, lengths=LENGTHS).ys).sum()  # noqa: E731
-        plainly = [cell, Directions(CELLS["gru"](H), cell)]
-        return [jax.grad(loss)(params, one) for one in (plainly, stack(1e6), stack(0.5))]
+        return [jax.grad(loss)(params, one) for one in (plainly, bound(1e6), bound(0.05))]
 
     free, far, near = gradients(params)
     jax.tree.map(np.testing.assert_array_equal, far, free)
-    size = lambda tree: sum(float((g**2).sum()) for g in jax.tree.leaves(tree))  # noqa: E731
-    assert size(near) < 0.5 * size(free)
+    size = lambda W: float(jnp.linalg.norm(W))  # noqa: E731
+    assert size(near[0].W) < 0.3 * size(free[0].W)
+    for one, other in zip(near[1], free[1], strict=True):
+        assert size(one.U) < 0.3 * size(other.U)
 
 
 def test_clipping_is_of_each_example_over_all_leaves_and_over_the_whole_range():
@@ -452,7 +463,8 @@ def test_clipping_summary_counts_steps():
     before = np.exp(np.asarray(normal(0, (2, 40)))) * 2
     before[0, 3], before[1, 5:7] = np.nan, np.inf
     after = np.minimum(before, 2.5)
-    found = probes.clipping_summary(jnp.asarray(before), jnp.asarray(after))
+    summary = jax.jit(probes.clipping_summary)
+    found = summary(jnp.asarray(before), jnp.asarray(after))
     for row in range(2):
         finite = np.isfinite(before[row])
         b, a = before[row][finite], after[row][finite]
@@ -461,11 +473,11 @@ def test_clipping_summary_counts_steps():
         np.testing.assert_allclose(found.before.mean[row], np.log(b).mean(), rtol=1e-12)
         np.testing.assert_allclose(found.after.high[row], np.log(2.5), rtol=1e-12)
         np.testing.assert_allclose(found.lost[row], np.log(b / a)[b > 2.5].mean(), rtol=1e-12)
-    flags = probes.clipping_summary(jnp.asarray(after), jnp.asarray(after), jnp.asarray(before > 2.5))
+    flags = summary(jnp.asarray(after), jnp.asarray(after), jnp.asarray(before > 2.5))
     assert flags.share[0] == found.share[0] and (flags.lost == 0).all()
-    free = probes.clipping_summary(jnp.ones(3), jnp.ones(3))
+    free = summary(jnp.ones(3), jnp.ones(3))
     assert free.share == 0 and free.lost == 0
-    none = probes.clipping_summary(jnp.full(3, jnp.nan), jnp.ones(3))
+    none = summary(jnp.full(3, jnp.nan), jnp.ones(3))
     assert none.count == 0 and np.isnan(none.share) and np.isnan(none.before.mean)
     with pytest.raises(ValueError, match=r"one shape, got \(3,\), \(4,\)"):
         probes.clipping_summary(jnp.ones(3), jnp.ones(4))

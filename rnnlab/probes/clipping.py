@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from rnnlab.probes.gradients import Summary, summarise
+from rnnlab.probes.scaled import power_of_two, unscaled
 from rnnlab.types import Cell, PyTree, batch_shape
 
 
@@ -25,7 +26,7 @@ class ClippingSummary(NamedTuple):
 
 
 def clipping_summary(
-    before: Float[Array, "... N"], after: Float[Array, "... N"], clipped: Bool[Array, "... N"] | None = None
+    before: Float[Array, "..."], after: Float[Array, "..."], clipped: Bool[Array, "..."] | None = None
 ) -> ClippingSummary:
     """How often a global norm was clipped, and from what to what, over the last axis of N training steps.
 
@@ -93,19 +94,16 @@ class ClippedStep(NamedTuple):
 def shortened(vector: PyTree, limit: float | int, lead: int) -> PyTree:
     """Each vector, over all leaves' axes after the first `lead`, made as long as limit where it is longer.
 
-    The others are left as they are, bit by bit. No square under- or overflows; where there is inf or NaN, all is NaN.
+    The others are left as they are, bit by bit. No square under- or overflows. NaN stays, and inf becomes it.
     """
-    leaves = jax.tree.leaves(vector)
-    events = lambda leaf: range(lead, leaf.ndim)  # noqa: E731
-    spread = lambda one, leaf: one.reshape(one.shape + (1,) * (leaf.ndim - lead))  # noqa: E731
-    top = jnp.stack([jnp.max(jnp.abs(leaf), axis=events(leaf)) for leaf in leaves]).max(0)
-    top = jnp.where(top == 0, 1, top)
-    ratios = jax.tree.map(lambda leaf: leaf / spread(top, leaf), vector)
-    size = jnp.sqrt(sum((r**2).sum(events(r)) for r in jax.tree.leaves(ratios)))  # at least 1: top * size is the norm
-    short = top <= limit / size
-    return jax.tree.map(
-        lambda leaf, r: jnp.where(spread(short, leaf), leaf, r * spread(limit / size, leaf)), vector, ratios
-    )
+    one = unscaled(vector, lead)  # a power of two: XLA may multiply by a reciprocal, and that of 2e38 is 0
+    squares = [(leaf**2).sum(range(lead, leaf.ndim)) for leaf in jax.tree.leaves(one.vector)]
+    size = jnp.sqrt(sum(squares[1:], squares[0]))
+    size = jnp.where(size == 0, 1, size)
+    short = size <= limit * power_of_two(-one.exponent, size.dtype)
+    spread = lambda a, leaf: a.reshape(a.shape + (1,) * (leaf.ndim - lead))  # noqa: E731
+    cut = lambda leaf, r: jnp.where(spread(short, leaf), leaf, r * spread(limit / size, leaf))  # noqa: E731
+    return jax.tree.map(cut, vector, one.vector)
 
 
 def _gate(limit: float | int, lead: int) -> Callable[[PyTree], PyTree]:

@@ -34,7 +34,7 @@ def scalar_factors(cell: Cell, params: PyTree, xs: Shaped[Array | np.ndarray, "T
     how: start, keep, lengths, resets, reverse, engine, as `unroll` takes them; in reverse, steps are counted from the
     last one, and the whole product is the last entry.
 
-    Cost: a forward pass and its derivative in one direction, all steps at once; log2 T rounds for the product. For more
+    Cost: a forward pass and its derivative in one direction, all steps at once; T multiplications. For more
     units than one the factors are matrices: `step_jacobians` and `product_singular_values`.
 
     Raises ValueError for a carry of more than one number.
@@ -49,10 +49,12 @@ def scalar_factors(cell: Cell, params: PyTree, xs: Shaped[Array | np.ndarray, "T
     ones = jax.tree.map(jnp.ones_like, one.before)
     _, slopes = jax.jvp(lambda carry: one.step(one.weights, carry, z), (one.before,), (ones,))
     d = jax.tree.leaves(slopes)[0].reshape(found.ys.shape[: found.lead])
-    product = lax.associative_scan(_times, unscaled(d, d.ndim), reverse=not one.back)
+    empty = unscaled(jnp.ones_like(d[0]), d.ndim - 1)
+    _, product = lax.scan(_times, empty, unscaled(d, d.ndim), reverse=not one.back)
     log = jnp.log(jnp.abs(product.vector))
     return Factors(d, log + ln2(product.exponent, log), jnp.sign(product.vector))
 
 
-def _times(one: Scaled, other: Scaled) -> Scaled:
-    return scaled(one.vector * other.vector, one.exponent + other.exponent)
+def _times(product: Scaled, d: Scaled) -> tuple[Scaled, Scaled]:
+    product = scaled(product.vector * d.vector, product.exponent + d.exponent)
+    return product, product

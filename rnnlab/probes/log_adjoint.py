@@ -191,7 +191,8 @@ def output_gradient(loss: Callable[[Array], Array], recorded: Recorded) -> Scale
             raise ValueError(f"expected each example's own loss, of shape {batch_shape}, got shape {losses.shape}")
         return losses.sum()
 
-    return unscaled(jax.grad(summed)(recorded.ys), recorded.lead)
+    # Of a loss that is linear, a constant: XLA would take seconds to find the largest entry of each step by itself.
+    return unscaled(lax.optimization_barrier(jax.grad(summed)(recorded.ys)), recorded.lead)
 
 
 def adjoint(recorded: Recorded, dys: Scaled) -> tuple[Scaled, ...]:
@@ -235,7 +236,7 @@ def _layer_back(layer: Layer, dout: Scaled, keep: Array | None, lowest: bool) ->
     ys = ys if keep is None else select(keep, ys, jnp.zeros_like(ys))
     dys = _pulled(lambda ys: layer.join(layer.xs, ys), ys, dout)
     dys = where(keep, dys)
-    dxs = [] if lowest else [_pulled(lambda xs: layer.join(xs, ys), layer.xs, dout)]
+    into = [] if lowest else [(lambda xs: layer.join(xs, ys), dout)]
     found, begin = [], 0
     for one, read in zip(layer.passes, reads, strict=True):
         width = read.shape[-1]
@@ -243,25 +244,26 @@ def _layer_back(layer: Layer, dout: Scaled, keep: Array | None, lowest: bool) ->
         begin += width
         found.append(_pass_back(one, layer.xs, mine))
         if not lowest:
-            drive = lambda xs, one=one: one.cell.drive(one.weights, xs)  # noqa: E731
-            read = lambda xs, one=one: one.cell.read(one.weights, one.carries, xs)  # noqa: E731
-            dxs += [_pulled(drive, layer.xs, found[-1].drives), _pulled(read, layer.xs, mine)]
-    return found, total(*dxs) if dxs else None
+            into += [
+                (lambda xs, one=one: one.cell.drive(one.weights, xs), found[-1].drives),
+                (lambda xs, one=one: one.cell.read(one.weights, one.carries, xs), mine),
+            ]
+    return found, None if lowest else total(*(_pulled(f, layer.xs, d) for f, d in into if _depends(f, layer.xs)))
 
 
 def _pass_back(one: Pass, xs: Array, dys: Scaled) -> Pulled:
     """The reverse scan over one direction of one layer."""
-    direct = _pulled(lambda carries: one.cell.read(one.weights, carries, xs), one.carries, dys)
+    _, pull_read = jax.vjp(lambda carries: one.cell.read(one.weights, carries, xs), one.carries)
 
     def back(through: Scaled, inputs: tuple) -> tuple[Scaled, tuple]:
-        before, z, flags, direct = inputs
-        delta = total(through, direct)
+        before, z, flags, direct, exponent = inputs
+        delta = total(through, scaled(direct, exponent))
         _, pull = jax.vjp(lambda carry, z: one.step(one.weights, carry, (z, flags)), before, z)
         dbefore, dz = pull(delta.vector)
         return scaled(dbefore, delta.exponent), (delta, scaled(dz, delta.exponent))
 
     none = unscaled(jax.tree.map(lambda c: jnp.zeros_like(c[0]), one.carries), dys.exponent.ndim - 1)
-    inputs = one.before, one.cell.drive(one.weights, xs), one.flags, direct
+    inputs = one.before, one.cell.drive(one.weights, xs), one.flags, *pull_read(dys.vector), dys.exponent
     _, (deltas, drives) = lax.scan(back, none, inputs, reverse=not one.back)
     return Pulled(deltas, dys, drives)
 
@@ -269,6 +271,16 @@ def _pass_back(one: Pass, xs: Array, dys: Scaled) -> Pulled:
 def _pulled(function: Callable, at: PyTree, cotangent: Scaled) -> Scaled:
     """The gradient by what `function`, which acts on each of the leading axes by itself, was given."""
     return scaled(jax.vjp(function, at)[1](cotangent.vector)[0], cotangent.exponent)
+
+
+def _depends(function: Callable, at: Array) -> bool:
+    """Whether anything of it reaches what `function` gives: zeros need not be computed, scaled and added."""
+    program = jax.make_jaxpr(function)(at).jaxpr
+    reached = {id(var) for var in program.invars}
+    for line in program.eqns:
+        if any(id(var) in reached for var in line.invars):
+            reached |= {id(var) for var in line.outvars}
+    return any(id(var) in reached for var in program.outvars)
 
 
 def _unit(one: Scaled) -> PyTree:

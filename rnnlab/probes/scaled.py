@@ -42,7 +42,7 @@ def scaled(vector: PyTree, exponent: Integer[Array, "..."]) -> Scaled:
     lead, leaves = exponent.ndim, jax.tree.leaves(vector)
     top = reduce(jnp.maximum, (_wide(jnp.max(jnp.abs(leaf), axis=range(lead, leaf.ndim))) for leaf in leaves))
     reach = min(jnp.finfo(leaf.dtype).maxexp for leaf in leaves) - 2  # of a factor that is a normal number
-    shift = jnp.clip(jnp.frexp(top)[1], -reach, reach).astype(exponent.dtype)  # 0 for inf and NaN
+    shift = jnp.where(jnp.isfinite(top), jnp.clip(_exponent(top), -reach, reach), 0)
     return Scaled(shifted(vector, -shift), jnp.where(top == 0, ZERO, exponent + shift))
 
 
@@ -86,6 +86,13 @@ def power_of_two(exponent: Integer[Array, "..."], dtype) -> Float[Array, "..."]:
     bits = jnp.clip(exponent + (form.maxexp - 1), 0, 2 * form.maxexp - 2)
     bits = bits.astype(f"uint{form.bits}") << np.array(form.nmant, f"uint{form.bits}")
     return lax.bitcast_convert_type(bits, dtype)
+
+
+def _exponent(x: Float[Array, "..."]) -> Integer[Array, "..."]:
+    """Of x >= 0: e with x in [2^(e-1), 2^e), or the least there is; `jnp.frexp` takes thrice the operations."""
+    form = jnp.finfo(x.dtype)
+    bits = lax.bitcast_convert_type(x, f"uint{form.bits}") >> np.array(form.nmant, f"uint{form.bits}")
+    return bits.astype(jnp.int32) - np.int32(form.maxexp - 2)
 
 
 def log_scaled(ones: tuple[PyTree, ...]) -> GradientNorms:
