@@ -49,7 +49,8 @@ def contributions(
     to the step that begins at it.
 
     Cost: the log-domain adjoint; then T B outer products (for a cell with a `prepare`, T B of its adjoints), with the
-    memory of `together` B gradients; {COST}. Where W, U and b are a cell's parameters and enter by their sum,
+    memory of `together` B gradients: 7 to 10 times as long as `gradient_norms` (two tanh layers, H=128, B=32, T=200, CPU),
+    where `product_contributions` takes 1.7. Where W, U and b are a cell's parameters and enter by their sum,
     `product_contributions` gives the same without a gradient being made.
 
     The norm of a sum is at most the sum of norms: parts may cancel. Raises ValueError as `log_gradient_norms` does, and
@@ -193,11 +194,11 @@ def _is_sum(cell: Cell, like: PyTree, dim: int) -> bool:
     rng = np.random.default_rng(0)  # a program that draws would compile longer than this one
 
     def drawn(like: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), like)
+        return jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), np.float32), like)
 
     params = jax.tree.map(lambda p: p / np.float32(math.sqrt(p.shape[0])), drawn(like))  # no unit is saturated
     carry = drawn(jax.eval_shape(lambda params: cell.start(cell.prepare(params), (3,)), params))
-    x = rng.standard_normal((3, dim)).astype(np.float32)
+    x = drawn(jax.ShapeDtypeStruct((3, dim), np.float32))
 
     def parts(params: PyTree, carry: PyTree, z: PyTree) -> tuple[PyTree, Array]:
         weights = cell.prepare(params)
