@@ -161,6 +161,19 @@ R12 = Spec(
     "same ten iterates does: 2e-10 and 5e-7. Hutchinson's 0.1 is of this spectrum (standard deviation 0.014); of a "
     "product of rank one that is sqrt(2/64)/2 = 0.088 (measured 0.084), and 23 % of draws err by more than 0.1.",
 )
+R13 = Spec(
+    "R13",
+    dict(gains=(0.5, 2.0), T=400, H=32),  # float32; each row's own loss is c . h_T, c ~ N(0, 1)
+    dict(
+        log_norm=lambda g, k: k * math.log(g),  # ln ||delta_t|| - ln ||c||, at every lag
+        naive_zero=lambda largest: 63 + math.log2(largest),  # lags beyond which sqrt(sum(delta^2)) is 0 at 1/2 a step
+        tap_zero=lambda largest: 126 + math.log2(largest),  # lags beyond which delta itself is
+    ),
+    1e-3,  # nats
+    "Werbos 1990, an exponent beside every vector. The row said that a naive norm is 0 beyond 64 lags: it is where "
+    "every square, (c_i 2^-k)^2, is below the least normal float, 2^-126 (XLA flushes what is smaller), so beyond "
+    "63 + log2 max |c_i| lags: 63 at c_i = 1, 65 where the largest is 4",
+)
 R15 = Spec(
     "R15",
     dict(sizes=(2, 5, 16, 33), seeds=3, epsilon=0.1),
@@ -258,3 +271,5 @@ R24 = Spec(
 SPECS = {
     spec.name: spec for spec in (R1, R2, R3, R4, R5, R6, R7, R9, R10, R11, R12, R15, R17, R18, R19, R21, R22, R23, R24)
 }
+
+SPECS = {spec.name: spec for spec in (R1, R2, R3, R4, R5, R6, R7, R9, R10, R11, R12, R13, R15, R17, R18, R19, R21, R22, R23, R24)}
