@@ -25,7 +25,7 @@ Activation = Callable[[Array], Array]
 # An even number has no point at 0, the kink of a ReLU: its sums are then exact, by symmetry.
 POINTS = 256
 GATE_POINTS = 96  # the GRU's sums have two axes of them
-HALVINGS = 100
+HALVINGS = 64
 CRITICAL = 1e-3  # nats a step within which a phase is called critical
 
 
@@ -66,7 +66,7 @@ def mean_field(
     x_t V has variance sigma_v^2 a unit (V of N(0, sigma_v^2 / D), inputs of N(0, 1)), b of N(0, sigma_b^2).
     The sigmas are numbers or arrays, broadcast: `phase_diagram` is a grid of them. The q that is found is the largest,
     by bisection; the only stable one where E activation^2 is concave in q, as for tanh, erf and relu.
-    Cost: 100 x points activations a setting, float32 or float64 by the sigmas (Python numbers: the default type). Holds
+    Cost: 150 x points activations a setting, float32 or float64 by the sigmas (Python numbers: the default type). Holds
     for a wide net with dense random weights (N >= 256: 4 %, row R8); measure `gradient_norms` for anything else.
     """
     sigma_w, sigma_v, sigma_b = _floats(sigma_w, sigma_v, sigma_b)
@@ -94,7 +94,7 @@ def phase_diagram(
 def critical_line(activation: Activation, sigma_v: Sigma, sigma_b: Sigma = 0.0) -> Float[Array, "..."]:
     """The sigma_w at which chi = 1, for an activation whose chi grows with it, as that of tanh, erf and relu.
 
-    It must lie below 64, and is 64 where it does not. Cost: 70 times `mean_field`. `initializers.critical` draws the
+    It must lie below 64, and is 64 where it does not. Cost: 60 times `mean_field`. `initializers.critical` draws the
     weights of a tanh network with it.
     """
     sigma_v, sigma_b = _floats(sigma_v, sigma_b)
@@ -103,7 +103,7 @@ def critical_line(activation: Activation, sigma_v: Sigma, sigma_b: Sigma = 0.0) 
     high = jnp.full_like(sigma_v + sigma_b, 1 / 16)
     # From below: far above the line q is so large that no grid resolves the activation.
     high = lax.fori_loop(0, 10, lambda _, high: jnp.where(explodes(high), high, 2 * high), high)
-    return lax.fori_loop(0, 60, halve, (high / 2, high))[1]
+    return lax.fori_loop(0, 50, halve, (high / 2, high))[1]
 
 
 def lstm_mean_field(
@@ -126,7 +126,7 @@ def lstm_mean_field(
     the same, is what a step does on average, and its powers grow by (E f + s)^2 and not by (E f)^2 + s^2, where
     s = sigma_w E i E g' E o E tanh'(c) is the size of G. `_tied` has the rest. Measured of networks of 256 units
     with weights tied as they are: see row R8 of `rnnlab.probes.specs`, and its note.
-    Cost: 100 x 30 x points sigmoids a setting.
+    Cost: 80 x 30 x points sigmoids a setting.
     """
     sigma_w, sigma_v, forget_bias, sigma_b = _floats(sigma_w, sigma_v, forget_bias, sigma_b)
     gauss, drive = _gauss(points, sigma_w.dtype), sigma_v**2 + sigma_b**2
@@ -134,7 +134,7 @@ def lstm_mean_field(
     def moments(memory: Array) -> tuple:
         squashed = _moments(gauss, memory, jnp.tanh)
 
-        def shown(_: int, hidden: Array) -> Array:
+        def shown(_: Array, hidden: Array) -> Array:
             return _moments(gauss, sigma_w**2 * hidden + drive, jax.nn.sigmoid).square * squashed.square
 
         hidden = lax.fori_loop(0, 12, shown, jnp.zeros_like(memory))  # a gate hardly feels it: each leaves a tenth
@@ -171,7 +171,7 @@ def gru_mean_field(
         chi = E z^2 + sigma_w^2 (E z'^2 (E h^2 + E n^2) + E (1-z)^2 (E (n' r)^2 + E (n' s r')^2))
 
     with n' = 1 - n^2 and r', z' the slopes of the sigmoids. With tied weights f is z, and s is sigma_w E (1-z) E n' r.
-    Nothing is taken as Gaussian but the pre-activations. Cost: 100 x points^2 activations a setting.
+    Nothing is taken as Gaussian but the pre-activations. Cost: 64 x points^2 activations a setting.
     """
     sigma_w, sigma_v, update_bias, sigma_b = _floats(sigma_w, sigma_v, update_bias, sigma_b)
     drive = sigma_v**2 + sigma_b**2
