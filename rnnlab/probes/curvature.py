@@ -42,8 +42,8 @@ def sharpness(objective: Objective, params: PyTree, key: Key[Array, ""], *, iter
     """The largest and the smallest eigenvalue of the Hessian, by Lanczos from a random direction.
 
     Every new vector is made orthogonal to all before, twice, so that no eigenvalue comes up again. The errors are
-    bounds of a symmetric matrix, ||H u - theta u||. They do not say that nothing lies beyond: a start that happens to
-    be orthogonal to the first eigenvector would miss it.
+    bounds of a symmetric matrix, ||H u - theta u||, beside rounding. They do not say that nothing lies beyond: a start
+    that happens to be orthogonal to the first eigenvector would miss it.
     Cost: `iterations` Hessian products and iterations x P floats. The ends converge first; more iterations than
     parameters change nothing. Prefer a power iteration only where memory forbids: it finds the largest in size, of
     either sign, and slowly. Raises ValueError for iterations < 1.

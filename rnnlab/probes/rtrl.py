@@ -208,6 +208,8 @@ def _run(cells, params, xs, loss, start=None, keep=None, lengths=None, join=plai
     keep = mask(keep, lengths, xs.shape[0], batch_shape)
     xs = xs if keep is None else select(keep, xs, jnp.zeros_like(xs))
     prepared = lambda params: tuple(cell.prepare(own) for cell, own in zip(cells, params, strict=True))  # noqa: E731
+    if start is not None and any(one is None for one in start):
+        raise ValueError("rtrl: expected a first carry for every layer, or start=None, got None for some")
     weights, pull = jax.vjp(prepared, params)
     own = tuple(cell.start(w, batch_shape) for cell, w in zip(cells, weights, strict=True))
     out = layers(cells, params, xs, start=start, keep=keep, join=joins)
