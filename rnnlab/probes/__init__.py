@@ -6,16 +6,52 @@ from rnnlab.probes.contributions import Contributions, contributions, product_co
 from rnnlab.probes.curvature import Sharpness, hessian_product, output_sensitivity, sharpness
 from rnnlab.probes.depth import DepthRatios, depth_ratios
 from rnnlab.probes.factors import Factors, scalar_factors
-from rnnlab.probes.fits import Bootstrap, DecayFit, Interval, Laws, PowerFit, align, bootstrap_decay, compare_laws, fit_decay, fit_power
+from rnnlab.probes.fits import (
+    Bootstrap,
+    DecayFit,
+    Interval,
+    Laws,
+    PowerFit,
+    align,
+    bootstrap_decay,
+    compare_laws,
+    fit_decay,
+    fit_power,
+)
 from rnnlab.probes.flossing import flossing_loss
 from rnnlab.probes.gates import Gate, GateStatistics, MemoryPaths, gate_of, gate_statistics, memory_paths
-from rnnlab.probes.gradients import GradientNorms, Measured, Summary, gradient_norms, log_norm, log_norms, summarise, value_and_grad
+from rnnlab.probes.gradients import (
+    GradientNorms,
+    Measured,
+    Summary,
+    gradient_norms,
+    log_norm,
+    log_norms,
+    summarise,
+    value_and_grad,
+)
 from rnnlab.probes.jacobians import product_singular_values, step_jacobians
 from rnnlab.probes.lags import lag_matrix, mean_over_lags
 from rnnlab.probes.log_adjoint import LogAdjoint, log_adjoint, log_gradient_norms
 from rnnlab.probes.lyapunov import LyapunovSpectrum, kaplan_yorke_dimension, largest_exponent, lyapunov_spectrum
-from rnnlab.probes.mean_field import GatedMeanField, MeanField, critical_line, gru_mean_field, lstm_mean_field, mean_field, phase_diagram
-from rnnlab.probes.products import DenseProduct, Estimate, EstimatedProduct, dense_product, hutchinson, power_iteration, product_norms
+from rnnlab.probes.mean_field import (
+    GatedMeanField,
+    MeanField,
+    critical_line,
+    gru_mean_field,
+    lstm_mean_field,
+    mean_field,
+    phase_diagram,
+)
+from rnnlab.probes.products import (
+    DenseProduct,
+    Estimate,
+    EstimatedProduct,
+    dense_product,
+    hutchinson,
+    power_iteration,
+    product_norms,
+)
 from rnnlab.probes.rtrl import ForwardGradient, TruncationBias, lag_gradients, rtrl, truncation_bias
 
 __all__ = [
