@@ -148,11 +148,15 @@ def over_seeds(config: Any, function: Callable, own: int = 1) -> Callable:
 
 
 def decay(model: SequenceModel, params: Params, batch: Example) -> jax.Array:
-    """ln ||dL/dcarry_t|| [L, T], mean over examples, L the loss of the last step that is asked."""
+    """ln ||dL/dcarry_t|| [L, T], mean over examples, L the loss of the last step that is asked: by the log-domain
+    adjoint, for in a long sequence a tanh network's gradient is no float any more."""
     last = batch.asked & (jnp.cumsum(batch.asked[::-1], axis=0)[::-1] == 1)
-    only = batch._replace(scored=last, asked=last)
-    loss = lambda params, taps: model.loss(params, taps, only, None).each  # noqa: E731
-    return probes.value_and_grad(loss)(params, model.taps(params, only)).norms.joint.mean(-1)
+
+    def loss(ys: jax.Array) -> jax.Array:
+        return jnp.where(last, model.answer.loss(model.read(params, ys), batch.targets), 0).sum(0)
+
+    xs = model.features(params, batch.inputs)
+    return probes.log_gradient_norms(model.cells, params.stack, xs, loss, lengths=batch.lengths).joint.mean(-1)
 
 
 def answer(model: SequenceModel, params: Params, batch: Example) -> dict[str, jax.Array]:

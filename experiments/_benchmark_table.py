@@ -54,7 +54,8 @@ def notes(config: Any, run, rows: list[dict], task: dict[str, Any], said: Sequen
         f"trained at {config.length}.",
         "gamma, half-life (steps): fit of ln ||dL/dcarry_t|| at initialisation, top layer, L the loss of the last step "
         f"asked, at lags {first} to {last}, mean over 32 validation examples; ratio: of the first step's norm to the "
-        "last's. ±: standard deviation over the seeds. Norms are from taps; series/ has those of every training step.",
+        "last's, by the log-domain adjoint. ±: standard deviation over the seeds. series/ has the norms of every "
+        "training step, from taps.",
         f"training: {config.steps:,} steps of {config.batch} examples of {task['steps']} steps, {config.optimiser} at "
         f"{config.learning_rate:g}, clipped at {config.clip:g}; {config.layers} layer(s)"
         f"{', bidirectional' if config.bidirectional else ''} of {config.hidden} units.{how}"

@@ -42,12 +42,19 @@ class SequenceModel(NamedTuple):
         self, params: Params, inputs: Num[Array, "T B ..."], lengths: Int[Array, " B"] | None = None, **how: PyTree
     ) -> tuple[Float[Array, "T B C"], Unrolled]:
         """What is said at every step, scores of classes or a number, and the stack's own outputs and carries."""
+        out = layers(self.cells, params.stack, self.features(params, inputs), lengths=lengths, **how)
+        return self.read(params, out.ys), out
+
+    def features(self, params: Params, inputs: Num[Array, "T B ..."]) -> Float[Array, "T B D"]:
+        """What the first layer reads: ids one-hot, numbers as they are."""
         dtype = jax.tree.leaves(params.readout)[0].dtype
         whole = jnp.issubdtype(inputs.dtype, jnp.integer)
-        xs = jax.nn.one_hot(inputs, self.inputs, dtype=dtype) if whole else inputs.astype(dtype)
-        out = layers(self.cells, params.stack, xs, lengths=lengths, **how)
-        said = self._readout(dtype).apply(params.readout, out.ys)
-        return said.astype(jnp.promote_types(dtype, jnp.float32)), out
+        return jax.nn.one_hot(inputs, self.inputs, dtype=dtype) if whole else inputs.astype(dtype)
+
+    def read(self, params: Params, ys: Float[Array, "T B H"]) -> Float[Array, "T B C"]:
+        """What is said, of the last layer's outputs."""
+        dtype = jax.tree.leaves(params.readout)[0].dtype
+        return self._readout(dtype).apply(params.readout, ys).astype(jnp.promote_types(dtype, jnp.float32))
 
     def loss(
         self,
