@@ -110,7 +110,7 @@ def largest_exponent(
 def kaplan_yorke_dimension(exponents: Float[Array, "... k"], size: int) -> Float[Array, "..."]:
     """j + (lambda_1 + ... + lambda_j) / |lambda_{j+1}|, j the most exponents whose sum is not negative.
 
-    (Kaplan & Yorke 1979; Frederickson et al. 1983, equation 2.) exponents: the k largest of `size`, in any order. 0
+    (Kaplan & Yorke 1979; Frederickson et al. 1983.) exponents: the k largest of `size`, in any order. 0
     where all are negative: a fixed point. Where the sum of all k is not negative: `size` if they are all there are, for
     the attractor then fills the space; else NaN: more exponents are needed to tell. Time k log k; differentiable
     nowhere that matters, for j jumps.
