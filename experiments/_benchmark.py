@@ -30,6 +30,16 @@ from rnnlab.train.fit import Final, Step, Validation, fit
 from rnnlab.train.optimisers import OPTIMISERS
 
 
+def initialised(*default: str) -> Any:
+    """The flag --initialisation, with this default."""
+    return cli.flag(
+        default,
+        "own: as the factory makes a cell; orthogonal: the recurrent matrix; uniform: all matrices U(-1/sqrt H, "
+        "1/sqrt H), biases 0 but the gate's; a cell whose factory takes none is run once, with its own",
+        choices=tuple(INITIALISATIONS),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The flags of every benchmark; each experiment has its own defaults."""
@@ -37,12 +47,7 @@ class Config:
     cell: tuple[str, ...] = cli.flag(
         ("elman", "lstm", "gru"), f"cells to compare: {', '.join(CELLS)}, or your own, FILE.py:FACTORY"
     )
-    initialisation: tuple[str, ...] = cli.flag(
-        ("orthogonal", "uniform"),
-        "of the recurrent matrix, orthogonal, or of all matrices, U(-1/sqrt H, 1/sqrt H); a cell whose factory takes "
-        "none is run once, with its own",
-        choices=tuple(INITIALISATIONS),
-    )
+    initialisation: tuple[str, ...] = initialised("own")
     gate_bias: tuple[float, ...] = cli.flag(
         (), "biases of the forget or update gate, each a variant of a cell that has one; none for the cell's own"
     )

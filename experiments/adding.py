@@ -23,6 +23,7 @@ from rnnlab.tasks import adding
 
 @dataclasses.dataclass(frozen=True)
 class Config(_benchmark.Config):
+    initialisation: tuple[str, ...] = _benchmark.initialised("orthogonal", "uniform")
     steps: int = cli.flag(3000, "training steps", low=1)
     learning_rate: float = cli.flag(3e-3, "its step size", low=0.0)
 

@@ -25,6 +25,7 @@ from rnnlab.tasks.agreement import LECTURE, encode
 
 @dataclasses.dataclass(frozen=True)
 class Config(_benchmark.Config):
+    initialisation: tuple[str, ...] = _benchmark.initialised("orthogonal", "uniform")
     length: int = cli.flag(50, "distractors, D", low=1)
     gate_bias: tuple[float, ...] = cli.flag(
         (0.0, 1.0, 2.0), "biases of the forget or update gate, each a variant of a cell that has one"

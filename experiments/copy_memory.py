@@ -21,6 +21,7 @@ from rnnlab.tasks import copy_memory
 
 @dataclasses.dataclass(frozen=True)
 class Config(_benchmark.Config):
+    initialisation: tuple[str, ...] = _benchmark.initialised("orthogonal", "uniform")
     length: int = cli.flag(20, "steps of silence, T", low=1)
 
 

@@ -22,11 +22,7 @@ class Config(_benchmark.Config):
     steps: int = cli.flag(2000, "training steps", low=1)
 
 
-PRESETS = {
-    "published": dict(
-        length=4096, test_length=(2048, 4096), hidden=128, layers=2, steps=400_000, initialisation=("orthogonal",)
-    )
-}
+PRESETS = {"published": dict(length=4096, test_length=(2048, 4096), hidden=128, layers=2, steps=400_000)}
 
 benchmark = _benchmark.Benchmark("Copying what is strewn over blanks", Config, lambda config: selective_copy())
 inputs, run, table, figure = benchmark.inputs, benchmark.run, benchmark.table, benchmark.figure

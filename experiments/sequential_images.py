@@ -28,10 +28,6 @@ class Config(_benchmark.Config):
     order: str = cli.flag("rows", "how an image is read", choices=tuple(ORDERS))
     permutation: int = cli.flag(PERMUTATION, "seed of the one permutation of --order=permuted", low=0, high=2**32 - 1)
     filler: str = cli.flag("silence", "what follows the image", choices=tuple(FILLERS))
-    initialisation: tuple[str, ...] = cli.flag(
-        ("own",), "own, as the factory makes a cell; orthogonal recurrence; or uniform matrices",
-        choices=("own", "orthogonal", "uniform"),
-    )  # fmt: skip
     length: int = cli.flag(0, "steps after the image", low=0)
     test_length: tuple[int, ...] = cli.flag((0, 28), "the same in a test", low=0)
     batch: int = cli.flag(128, "images in a training step, B", low=1)
