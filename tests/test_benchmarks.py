@@ -119,6 +119,7 @@ def test_an_epoch_reads_every_example_of_the_pool_once():
             assert len(set(epoch[:, seed].ravel())) == 9  # of 10, the tenth does not fill a batch
 
 
+@pytest.mark.slow
 def test_held_out_examples_are_so_many_and_no_training_example(monkeypatch):
     monkeypatch.setattr(_benchmark_programs, "EVALUATED", 4)
     config = _benchmark.Config(**TINY, length=5, test_length=(5, 9))
@@ -147,6 +148,7 @@ def programs():
         return config, task, _benchmark_programs.programs(config, task, variant)
 
 
+@pytest.mark.slow
 def test_the_decay_is_that_of_the_last_answers_loss_alone(programs):
     config, task, compiled = programs
     params = compiled.init().params
@@ -166,6 +168,7 @@ def test_the_decay_is_that_of_the_last_answers_loss_alone(programs):
     assert found.shape == (2, 2, 22)
 
 
+@pytest.mark.slow
 def test_seeds_are_each_its_run_alone(programs):
     config, task, compiled = programs
     [variant] = _benchmark_programs.variants(config)
@@ -191,7 +194,7 @@ def finished(tmp_path_factory):
 
 
 def launched(name, folder, **more):
-    own = dict(cell="elman,lru", initialisation="uniform", length=6, test_length="6,9")
+    own = dict(cell="elman", initialisation="uniform,own", length=6, test_length="6,9")
     return launching.launched(name, folder, **{**TINY, **own, **more})
 
 
@@ -201,11 +204,18 @@ def test_it_leaves_rows_series_table_and_figure(finished):
     assert [sum(r["kind"] == kind for r in rows) for kind in kinds] == [1, 2 * 2 * 3, 2 * 2 * 2, 0]
     assert rows[0]["chance"] == pytest.approx(1 / 6) and rows[0]["lags"] == [5, 8] and rows[0]["origin"] == "generated"
     assert finished.series("elman_uniform_norms_6").shape == (4, 2, 1, 6)
-    assert finished.series("lru_own_loss").shape == (4, 2) and finished.series("lru_own_decay").shape == (3, 2, 1, 6)
+    assert finished.series("elman_own_loss").shape == (4, 2) and finished.series("elman_own_decay").shape == (
+        3,
+        2,
+        1,
+        6,
+    )
     assert (finished.path / "figure.png").stat().st_size > 20_000
     text = " ".join((finished.path / "table.txt").read_text().split())
     assert all(word in text for word in ("uniform", "own", "0.1667", "seeds 0 to 1", "data: generated", "at 9"))
-    loss = [row["loss"] for row in rows if row["kind"] == "test" and row["variant"] == "lru_own" and row["length"] == 6]
+    loss = [
+        row["loss"] for row in rows if row["kind"] == "test" and row["variant"] == "elman_own" and row["length"] == 6
+    ]
     assert report.interval(loss, 3, low=0) in text
 
 
@@ -240,21 +250,22 @@ LENGTHS = {"copy_memory": (2, "1,2"), "temporal_order": (12, "12"), "parity": (4
 @pytest.mark.parametrize("name", ["copy_memory", "temporal_order", "selective_copy", "noise_padded", "parity"])
 def test_every_benchmark_runs(name, tmp_path):
     length, test_length = LENGTHS.get(name, (12, "12,20"))
-    assert launched(name, tmp_path, cell="gru", first_length=1, length=length, test_length=test_length) == 0
+    flags = dict(cell="gru", initialisation="own", first_length=1, length=length, test_length=test_length)
+    assert launched(name, tmp_path, **flags) == 0
     assert "accuracy" in (launching.only_run(tmp_path).path / "table.txt").read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [dict(bidirectional=True, layers=2), dict(curriculum="mixed", first_length=2)])
 def test_depth_directions_and_mixed_lengths(flags, tmp_path):
-    assert launched("adding", tmp_path, cell="lstm", **flags) == 0
+    assert launched("adding", tmp_path, cell="lstm", initialisation="uniform", **flags) == 0
     depth = 4 if "layers" in flags else 1  # two directions of two layers
     assert launching.only_run(tmp_path).series("lstm_uniform_norms_6").shape == (4, 2, depth, 6)
 
 
 @pytest.mark.slow
 def test_agreement_shows_the_lectures_sentences(tmp_path):
-    flags = dict(cell="gru", gate_bias="0,2", length=5, test_length="5")
+    flags = dict(cell="gru", initialisation="own", gate_bias="0,2", length=5, test_length="5")
     assert launched("agreement", tmp_path, **flags) == 0
     rows = [row for row in launching.only_run(tmp_path).rows() if row["kind"] == "shown"]
     assert len(rows) == 2 * 2 * 2 and {row["words"].split()[0] for row in rows} == {"Today", "Last"}
@@ -263,7 +274,7 @@ def test_agreement_shows_the_lectures_sentences(tmp_path):
 
 @pytest.mark.slow
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tmp_path):
-    assert launched("adding", tmp_path, cell="elman_relu", learning_rate=1e30, steps=6) == 0
+    assert launched("adding", tmp_path, initialisation="own", learning_rate=1e30, steps=6) == 0
     found = launching.only_run(tmp_path)
     skipped = [row for row in found.rows() if row["kind"] == "skipped"]
     assert skipped and f"{len(skipped)} steps were not finite" in (found.path / "table.txt").read_text()
