@@ -116,7 +116,8 @@ def test_equals_the_taps_in_reverse_from_a_given_start():
     cell = CELLS["elman"](H)
     params, xs = cell.init(jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
     start = (cell.start(params, (B,))._replace(h=normal(2, (B, H))),)
-    both = lambda xs: [f(cell, params, xs, wavy, reverse=True, start=start, lengths=LENGTHS) for f in PAIR]  # noqa: E731
+    keep = np.random.default_rng(1).random((T, B)) > 0.4  # holes, over which a gradient passes through the hold
+    both = lambda xs: [f(cell, params, xs, wavy, reverse=True, start=start, keep=keep) for f in PAIR]  # noqa: E731
     same(*jax.jit(both)(xs))
     with pytest.raises(ValueError, match=r"each example's own loss, of shape \(4,\), got shape \(\)"):
         probes.log_gradient_norms(cell, params, xs, lambda ys: ys.sum())

@@ -49,8 +49,8 @@ def contributions(
     to the step that begins at it.
 
     Cost: the log-domain adjoint; then T B outer products (for a cell with a `prepare`, T B of its adjoints), with the
-    memory of `together` B gradients: 7 to 10 times as long as `gradient_norms` (two tanh layers, H=128, B=32, T=200, CPU),
-    where `product_contributions` takes 1.7. Where W, U and b are a cell's parameters and enter by their sum,
+    memory of `together` B gradients: 7 to 10 times as long as `gradient_norms` (two tanh layers, H=128, B=32, T=200,
+    CPU), where `product_contributions` takes 1.7. Where W, U and b are a cell's parameters and enter by their sum,
     `product_contributions` gives the same without a gradient being made.
 
     The norm of a sum is at most the sum of norms: parts may cancel. Raises ValueError as `log_gradient_norms` does, and
