@@ -116,7 +116,8 @@ def test_equals_the_taps_in_reverse_from_a_given_start():
     cell = CELLS["elman"](H)
     params, xs = cell.init(jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
     start = (cell.start(params, (B,))._replace(h=normal(2, (B, H))),)
-    both = lambda xs: [f(cell, params, xs, wavy, reverse=True, start=start, lengths=LENGTHS) for f in PAIR]  # noqa: E731
+    keep = np.random.default_rng(1).random((T, B)) > 0.4  # holes, over which a gradient passes through the hold
+    both = lambda xs: [f(cell, params, xs, wavy, reverse=True, start=start, keep=keep) for f in PAIR]  # noqa: E731
     same(*jax.jit(both)(xs))
     with pytest.raises(ValueError, match=r"each example's own loss, of shape \(4,\), got shape \(\)"):
         probes.log_gradient_norms(cell, params, xs, lambda ys: ys.sum())
@@ -208,7 +209,7 @@ def test_r6_a_stack_beyond_floats():
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("length", [400, 1000])
 def test_float32_stacks_agree_with_float64_taps(length, seed):
-    """To -690 nats, where float64 ends; float32 ends at -87. The states themselves differ by 1e-7."""
+    """Where float32 ends at -87 nats and float64 at -708. The states themselves differ by 1e-7."""
     stack = [elman(16, recurrent=inits.orthogonal(0.6)), CELLS["gru"](16)]
     params = init_layers(stack, jax.random.key(seed), D, jnp.float64)
     xs = normal(seed + 10, (length, 2, D))
@@ -217,7 +218,7 @@ def test_float32_stacks_agree_with_float64_taps(length, seed):
     single = jax.tree.map(lambda p: p.astype(jnp.float32), (params, xs))
     have = jax.jit(lambda p, xs: probes.log_gradient_norms(stack, p, xs, last).joint)(*single)
     want, have = np.asarray(want), np.asarray(have, float)
-    assert np.isfinite(want).mean() > 0.9 and np.isfinite(have).all() and want[np.isfinite(want)].min() < -150
+    assert np.isfinite(want).mean() > 0.9 and np.isfinite(have).all() and want[np.isfinite(want)].min() < -100
     assert np.abs(have - want)[np.isfinite(want)].max() < 2e-3
 
 
@@ -304,8 +305,8 @@ def test_contributions_of_a_mixed_stack_add_up():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CELLS)
-def test_contributions_of_every_cell_add_up(name):
+@pytest.mark.parametrize("name", ["gru", "lstm_projected", "mlstm", "exp_rnn", "unitary_rnn"])
+def test_contributions_of_other_cells_add_up(name):
     """A learned first carry (unitary_rnn) counts to the step that begins at it: in reverse that is padding."""
     cell = CELLS[name](4)
     params = init_layers([cell], jax.random.key(0), D, jnp.float64)

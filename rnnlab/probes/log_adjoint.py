@@ -53,8 +53,8 @@ def log_gradient_norms(
     so is an entry, or one leaf of a carry, 1e-38 times smaller than the largest of its example's gradient.
 
     Cost: the forward pass and, in place of an engine's own backward pass, one scan a layer that makes each step again:
-    1.2 (LRU), 1.5 (GRU), 1.6 (LSTM) and 1.8 times (tanh) the time of `gradient_norms`, 0.9 to 1.3 of its memory, seen
-    in two layers of H=128, B=32, T=200 (float32, a busy CPU). Every carry is kept; there is no `chunk`.
+    1.2 (LRU), 1.5 (GRU), 1.6 (LSTM) and 1.8 times (tanh) the time of `gradient_norms`, 0.9 to 1.3 of its memory (two
+    layers of H=128, B=32, T=200; float32, a busy CPU). Every carry is kept; there is no `chunk`.
     Taps cost 3 % of a training step and are as exact as floats reach: prefer `gradient_norms` and `value_and_grad`
     where norms stay within 1e-38 to 1e38 (float32; some 80 nats either way), this beyond, and where what vanished must
     be told from what is 0.
