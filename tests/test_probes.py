@@ -32,6 +32,14 @@ def test_log_norm_neither_underflows_nor_overflows(size):
     np.testing.assert_allclose(probes.log_norm(x, 1), flat, rtol=1e-6)
 
 
+@pytest.mark.parametrize("top", [8e37, 9e37, 2e38, 3e38])
+def test_log_norm_at_the_end_of_the_format(top):
+    """Compiled, a division by a float32 beyond 8.5e37 is a product with 0."""
+    x = jnp.full((2, 4), top / 8, jnp.float32).at[:, 0].set(top)
+    exact = np.log(np.linalg.norm(np.asarray(x, np.float64), axis=-1))
+    np.testing.assert_allclose(jax.jit(lambda x: probes.log_norm(x, 1))(x), exact, rtol=1e-6)
+
+
 def test_log_norm_of_bfloat16_is_computed_in_float32():
     x = normal(1, (3, 1000), jnp.bfloat16)
     norms = probes.log_norm(x, 1)

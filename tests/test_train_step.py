@@ -152,6 +152,12 @@ def test_a_norm_neither_overflows_nor_vanishes(power):
     np.testing.assert_allclose(found, np.sqrt((a**2).sum() + (b**2).sum()) * 10.0**power, rtol=1e-12)
 
 
+def test_a_norm_at_the_end_of_the_format():
+    tree = {"a": np.array([1.5e38, 1e37], np.float32), "b": np.array([-1e38], np.float32)}
+    exact = np.linalg.norm(np.array([1.5e38, 1e37, 1e38]))
+    np.testing.assert_allclose(jax.jit(norm)(tree), exact, rtol=1e-6)
+
+
 def test_a_norm_says_what_is_not_finite():
     tree = {"a": np.array([1.0, np.nan]), "b": np.array([1e200, 1e200]), "c": [np.array([-np.inf, 2.0])]}
     found = jax.jit(norms)(tree, {"a": np.zeros(2), "b": np.full(2, 3.0), "c": [np.full(2, 4.0)]})

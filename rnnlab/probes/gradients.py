@@ -122,10 +122,18 @@ def log_norm(x: Float[Array, "..."], lead: int) -> Float[Array, "..."]:
     if flat.dtype == jnp.bfloat16:
         flat = flat.astype(jnp.float32)  # a sum over units of bfloat16 squares loses all but two digits
     top = jnp.max(jnp.abs(flat), axis=-1)
-    safe = jnp.where((top > 0) & (top < jnp.inf), top, 1)
+    safe = jnp.where((top > 0) & (top < jnp.inf), divisor(top), 1)
     squares = jnp.sum((flat / safe[..., None]) ** 2, axis=-1)
     positive = top > 0
     return jnp.where(positive, jnp.log(safe) + jnp.log(jnp.where(positive, squares, 1)) / 2, jnp.log(top))
+
+
+def divisor(top: Float[Array, "..."]) -> Float[Array, "..."]:
+    """What to divide by before squaring, where the largest entry is `top`: that, but within 7 bits of the format's end.
+
+    XLA multiplies by a reciprocal instead, and that of a float32 beyond 8.5e37 is 0.
+    """
+    return jnp.minimum(top, jnp.finfo(top.dtype).max / 128)
 
 
 def summarise(norms: Float[Array, "..."], keep: Bool[Array, "..."] | None = None, *, axis: int = -1) -> Summary:

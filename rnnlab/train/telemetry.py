@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from rnnlab.probes import GradientNorms
+from rnnlab.probes.gradients import GradientNorms, divisor
 from rnnlab.types import PyTree
 
 
@@ -73,7 +73,7 @@ def norms(*trees: PyTree) -> dict[str, Float[Array, " N"]]:
     flat = [{name: flattened(part) for name, part in parts(tree).items()} for tree in trees]
     every = jnp.stack([jnp.concatenate(list(one.values())) for one in flat])
     top = jnp.max(jnp.where(jnp.isfinite(every), jnp.abs(every), 0), axis=1)
-    safe = jnp.where(top > 0, top, 1)
+    safe = jnp.where(top > 0, divisor(top), 1)
     squares, ends = (every / safe[:, None]) ** 2, np.cumsum([part.size for part in flat[0].values()])
     sums = [one.sum(1) for one in jnp.split(squares, ends[:-1], axis=1)]
     return {name: jnp.sqrt(one) * safe for name, one in zip(flat[0], sums, strict=True)}
