@@ -204,9 +204,11 @@ R13 = Spec(
         tap_infinite=lambda largest: 128 - math.log2(largest),  # lags beyond which it overflows at 2 a step
     ),
     dict(log_norm=1e-3, lags=3),  # nats; lags, for Q c has not the largest entry of c
-    "Werbos 1990, an exponent beside every vector. The row said that a naive norm is 0 beyond 64 lags: it is where "
-    "every square, (c_i 2^-k)^2, is below the least normal float, 2^-126 (XLA flushes what is smaller), so beyond "
-    "63 + log2 max |c_i| lags: 63 at c_i = 1, 65 where the largest is 4",
+    "backpropagation (Werbos 1990) with an exponent beside every vector",
+    estimator="`log_gradient_norms`, beside taps, their squares summed in float32",
+    note="As first stated, a naive norm is 0 beyond 64 lags. It is where every square, (c_i 2^-k)^2, is below the "
+    "least normal float, 2^-126 (XLA flushes what is smaller), so beyond 63 + log2 max |c_i| lags: 63 at c_i = 1, 65 "
+    "where the largest is 4. Taps are 0 beyond 126, and infinite at a gain of 2 beyond 128, by the same argument.",
 )
 R14 = Spec(
     "R14",
@@ -320,6 +322,8 @@ R22 = Spec(
     ),
     dict(chance=0.02),  # nats, every seed
     "agreement over D = 50 distractors of 20 words; the gate's bias decides (Jozefowicz, Zaremba & Sutskever 2015)",
+    estimator="held-out accuracy and loss at the end of training",
+    seeds=(0, 1, 2),
 )
 R23 = Spec(
     "R23",
@@ -336,10 +340,12 @@ R23 = Spec(
     ),
     dict(plateau=0.01),  # nats a step, every seed
     "the adding problem and copying (Hochreiter & Schmidhuber 1997; Arjovsky, Shah & Bengio 2016)",
+    estimator="held-out loss at the end of training",
+    seeds=(0, 1, 2),
 )
 R24 = Spec(
     "R24",
-    {},
+    dict(lengths=(20, 50)),
     dict(
         adding=lambda length: 1 / 6,  # always 1
         copy_memory=lambda length: 10 * math.log(8) / (length + 20),
@@ -349,6 +355,7 @@ R24 = Spec(
     ),
     1e-12,
     "the best answer that is blind to the input: the entropy of the classes, the variance of the sum",
+    estimator="the `chance` of each task",
 )
 
 SPECS = {
