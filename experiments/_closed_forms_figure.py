@@ -26,11 +26,12 @@ def figure(run) -> Figure:
         left, *right = drawn.subfigures(1, 1 + beside, width_ratios=[1.25, 1][: 1 + beside], squeeze=False)[0]
         draw_errors(left.subplots(), rows, names)
         if beside:
-            panels = right[0].subplots(bool(chis) + bool(curves), 1, squeeze=False)[:, 0]
+            # Each a figure of its own, so that the words beside the curves take no width from the panel above.
+            places = right[0].subfigures(bool(chis) + bool(curves), 1, squeeze=False)[:, 0]
             if chis:
-                draw_chi(panels[0], chis)
+                draw_chi(places[0].subplots(), chis)
             if curves:
-                draw_curves(panels[-1], curves)
+                draw_curves(places[-1].subplots(), curves)
         good = sum(row["holds"] for row in rows)
         drawn.suptitle(
             f"Closed forms and published values that the probes must give: {good} of {len(rows)} hold\n"
@@ -106,7 +107,15 @@ def draw_chi(axis, rows: list[dict[str, Any]]) -> None:
     low, high = min(ends) / 1.3, max(ends) * 1.3
     line = np.geomspace(low, high, 50)
     width = max(row["tolerance"] for row in rows)
-    axis.fill_between(line, line * (1 - width), line * (1 + width), color="0.88", linewidth=0, zorder=0)
+    axis.fill_between(
+        line,
+        line * (1 - width),
+        line * (1 + width),
+        color="0.88",
+        linewidth=0,
+        zorder=0,
+        label=f"±{width:.0%}, the wider tolerance",
+    )
     axis.plot(line, line, color="0.4", linewidth=0.8, zorder=1)
     for name, (marker, colour, words) in kinds.items():
         mine = [row for row in rows if row["row"] == name]
@@ -123,7 +132,7 @@ def draw_chi(axis, rows: list[dict[str, Any]]) -> None:
         side.set_major_locator(FixedLocator([t for t in (0.1, 0.2, 0.5, 1, 2) if low <= t <= high]))
         side.set_minor_locator(NullLocator())
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_title(rf"b  The gradient's squared norm, a factor $\chi$ a step (grey: ±{width:.0%})")
+    axis.set_title(r"b  The gradient's squared norm: a factor $\chi$ a step")
     axis.legend(loc="upper left")
 
 
@@ -141,7 +150,7 @@ def draw_curves(axis, rows: list[dict[str, Any]]) -> None:
         axis.plot(lags, middle + slope * lags, "--", color="black", linewidth=0.8, zorder=3)
         ends.append(curve[-1])
     high, low = axis.get_ylim()[::-1]
-    spread = figures.spread_labels(ends, (high - low) * 0.075)
+    spread = figures.spread_labels(ends, (high - low) * 0.058)
     for place, (row, end, at) in enumerate(zip(rows, ends, spread, strict=True)):
         colour = figures.COLOURS[place % len(figures.COLOURS)]
         axis.annotate(

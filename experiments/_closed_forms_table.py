@@ -67,7 +67,7 @@ def _cells(line: Line, first: bool) -> list[str]:
         relation + number(row["expected"]),
         number(row["measured"]),
         f"{row['error']:.1e}" if row["error"] else "0",
-        f"{row['tolerance']:.0e}" if row["tolerance"] else "0",
+        f"{row['tolerance']:.2g}",
         ("yes" if line.holds else "NO") + (f" {line.holding}/{line.count}" if line.count > 1 else ""),
     ]
 
