@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import _closed_forms_adjoint as adjoint
+from experiments._closed_forms_check import require
 from rnnlab import initializers as inits
 from rnnlab import probes
 from rnnlab.cells import CELLS, elman
@@ -147,31 +149,7 @@ def test_equals_the_taps_of_every_cell(name):
 
 @pytest.mark.parametrize("gain", R13.setting["gains"])
 def test_r13_where_taps_vanish_the_log_domain_does_not(gain):
-    T, H = R13.setting["T"], R13.setting["H"]
-    cell = linear(H, gain)
-    params = cell.init(jax.random.key(0), 2, jnp.float32)
-    xs, cotangent = normal(1, (T, 2, 2), jnp.float32), normal(2, (2, H), jnp.float32)
-    xs = xs * 0  # so that states at a gain of 2 are finite; the Jacobians do not depend on them
-
-    def loss(ys):
-        return (ys[-1] * cotangent).sum(-1)
-
-    taps = zero_taps(cell, params, T, (2,))
-    pulled = jax.jit(jax.grad(lambda taps: loss(unroll(cell, params, xs, taps=taps).ys).sum()))(taps).h[::-1]
-    norms = jax.jit(lambda xs: probes.log_gradient_norms(cell, params, xs, loss))(xs)
-    for logs in (norms.joint[0], norms.parts[0].h):
-        assert logs.dtype == jnp.float32
-        ratio = np.asarray(logs, float)[::-1] - np.log(np.linalg.norm(np.asarray(cotangent, float), axis=-1))
-        want = np.array([R13.expected["log_norm"](gain, k) for k in range(T)])
-        assert np.abs(ratio - want[:, None]).max() < R13.tolerance
-    if gain < 1:
-        naive = np.asarray(jnp.sqrt(jnp.sum(pulled * pulled, -1)))
-        entries = np.asarray(jnp.abs(cotangent)).max()  # at lag k the entries are those of an orthogonal image of c
-        for found, last in ((naive, R13.expected["naive_zero"]), (np.abs(pulled).max(-1), R13.expected["tap_zero"])):
-            gone = np.argmax((found == 0).all(1))
-            assert abs(gone - last(entries)) <= 3 and (found[gone:] == 0).all() and (found[: gone - 3] > 0).all()
-    else:
-        assert np.isinf(np.asarray(pulled)).any()
+    require(adjoint.r13_gain(R13, gain))
 
 
 def test_r4_forget_bias_at_any_lag():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from rnnlab import initializers as inits
+from experiments import _closed_forms_networks as networks
+from experiments._closed_forms_check import require
 from rnnlab import probes
 from rnnlab.cells import CELLS
 from rnnlab.engines import fused, scan
@@ -112,26 +113,13 @@ def test_the_error_bounds_the_distance_to_an_eigenvalue():
 # R14
 
 
-def integrator():
-    """h_t = a h_{t-1} + x_t; its only direction is a."""
-    cell = CELLS["elman"](1, activation=lambda z: z)
-    params = cell.init(jax.random.key(0), 1, jnp.float64)
-    at = lambda a: params._replace(W=jnp.ones((1, 1)), U=jnp.full((1, 1), a))  # noqa: E731
-    return cell, at, jax.tree.map(jnp.zeros_like, params)._replace(U=jnp.ones((1, 1)))
-
-
 @pytest.mark.slow
 def test_r14_sensitivity_of_a_memory():
-    cell, at, direction = integrator()
-    shape = R14.setting["T"], R14.setting["B"], 1
-    xs = jax.random.normal(jax.random.key(R14.seeds[0]), shape)
-    mean = jax.jit(lambda a: probes.output_sensitivity(cell, at(a), xs, direction)[R14.setting["burn_in"] :].mean())
-    for a in R14.setting["decays"]:
-        assert abs(mean(a) / R14.expected(a) - 1) < R14.tolerance, (a, mean(a))
+    require(networks.r14(R14))
 
 
 def test_r14_sensitivity_is_the_sum_of_the_derivation_and_the_sharpness_of_the_squared_error():
-    cell, at, direction = integrator()
+    cell, at, direction = networks.integrator()
     a, n = 0.9, 12
     xs = jax.random.normal(jax.random.key(3), (n, 1))
     found = jax.jit(lambda xs: probes.output_sensitivity(cell, at(a), xs, direction))(xs)
@@ -146,7 +134,7 @@ def test_r14_sensitivity_is_the_sum_of_the_derivation_and_the_sharpness_of_the_s
 
 
 def test_a_direction_unlike_the_parameters_is_refused():
-    cell, at, direction = integrator()
+    cell, at, direction = networks.integrator()
     with pytest.raises(ValueError, match="output_sensitivity: expected a direction like the parameters"):
         probes.output_sensitivity(cell, at(0.5), jnp.zeros((3, 1)), (direction,))
 
@@ -157,25 +145,4 @@ def test_a_direction_unlike_the_parameters_is_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("which", R20.expected, ids=str)
 def test_r20_decay_at_initialisation(which):
-    name, choice = which
-    H, D, T, B = (R20.setting[name] for name in "HDTB")
-    torch = dict(kernel=inits.uniform(), recurrent=inits.uniform(), bias=inits.uniform())
-    ours = {
-        "orthogonal": {},  # our own defaults: W of N(0, 1/D), no bias
-        "orthogonal, W and b as torch": torch | dict(recurrent=inits.orthogonal()),
-    }
-    cell = CELLS[name](H, **ours.get(choice, torch), **(dict(forget_bias=0.0) if name == "lstm" else {}))
-
-    @jax.jit
-    def slope(seed):
-        init, draw, pull = jax.random.split(jax.random.key(seed), 3)
-        params = cell.init(init, D, jnp.float64)
-        if name == "lstm":
-            params = params._replace(b=params.b.at[H : 2 * H].set(choice))
-        xs, v = jax.random.normal(draw, (T, B, D)), jax.random.normal(pull, (B, H))
-        norms = probes.gradient_norms(cell, params, xs, lambda ys: (ys[-1] * v).sum(-1)).joint[0]
-        return probes.fit_decay(norms.mean(-1), *R20.setting["lags"]).gamma
-
-    gamma = np.mean([slope(seed) for seed in R20.seeds])
-    tolerance = R20.tolerance.get(which, R20.tolerance["other"])
-    assert abs(gamma - R20.expected[which]) < tolerance, gamma
+    require([networks.r20_decay(R20, which)])

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import _closed_forms_products as products
+from experiments._closed_forms_check import require
 from rnnlab import initializers as inits
 from rnnlab import probes
 from rnnlab.cells import CELLS, elman
@@ -208,24 +210,7 @@ def test_a_product_that_is_nothing_says_so(of_linear):
 
 
 def test_r12_estimates_at_the_smallest_gap():
-    """Symmetric U of singular values s^(1/T), so that those of U^T are s: 1, 1/gap, and smaller ones."""
-    setting = R12.setting
-    S, steps, gap = setting["S"], setting["T"], setting["gap"]
-    cell, params = linear(S, jnp.zeros((S, S)))
-
-    @jax.jit
-    def run(U, key):
-        given = cell, params._replace(U=U), jnp.zeros((steps, 1)), key
-        spectral = probes.power_iteration(*given, iterations=setting["iterations"])
-        return spectral, probes.hutchinson(*given, probes=setting["probes"])
-
-    for seed in R12.seeds:
-        rng = np.random.default_rng(seed)
-        values = np.concatenate([[1, 1 / gap], rng.uniform(0, 1 / gap, S - 2)])
-        Q = np.linalg.qr(rng.normal(size=(S, S)))[0]
-        spectral, frobenius = run((Q * values ** (1 / steps)) @ Q.T, jax.random.key(seed))
-        assert abs(float(spectral.value[0])) < R12.tolerance["spectral"]
-        assert abs(float(frobenius.value[0]) - math.log(np.linalg.norm(values))) < R12.tolerance["frobenius"]
+    require(products.r12(R12))
 
 
 # Refusals.

@@ -1,20 +1,19 @@
 """Lyapunov spectra against determinants, eigenvalues, finite differences; rows R9, R10, R11 and R19."""
 
 import math
-from functools import cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
+from experiments import _closed_forms_products as products
+from experiments._closed_forms_check import require
 from rnnlab import initializers as inits
 from rnnlab import probes
 from rnnlab.cells import CELLS, elman
 from rnnlab.layers import init_layers
-from rnnlab.probes.flow import flow
-from rnnlab.probes.products import adjoint_norms
 from rnnlab.probes.specs import R9, R10, R11, R19
 
 T, B, D = 20, 3, 2
@@ -34,19 +33,7 @@ def linear(hidden, U):
 
 @pytest.mark.parametrize("name", R10.setting["cells"])
 def test_r10_the_sum_of_the_spectrum_is_the_determinant(name):
-    T, H, D = (R10.setting[name] for name in "THD")
-    cell = CELLS[name](H)
-
-    @jax.jit
-    def run(params, xs, key):
-        return probes.step_jacobians(cell, params, xs), probes.lyapunov_spectrum(cell, params, xs, key)
-
-    for seed in R10.seeds:
-        params, xs = cell.init(jax.random.key(seed), D, jnp.float64), normal(seed + 50, (T, D))
-        J, found = run(params, xs, jax.random.key(seed + 100))
-        volumes = np.linalg.slogdet(np.asarray(J)).logabsdet
-        np.testing.assert_allclose(T * found.exponents.sum(), volumes.sum(), rtol=R10.tolerance)
-        np.testing.assert_allclose(found.local.sum(-1), volumes, rtol=0, atol=1e-9)  # step by step too
+    require(products.r10_sum(R10, name))
 
 
 # The spectrum.
@@ -194,96 +181,28 @@ def test_what_does_not_fit_is_refused():
 # R9 and R11
 
 
-def autonomous(gain, seed, N, steps):
-    """h_t = tanh(h_{t-1} U), U of N(0, gain^2 / N), h_0 of N(0, 1): cell, parameters, inputs, first carry, two keys."""
-    cell = elman(N)  # one cell whatever the gain, and so one program
-    keys = jax.random.split(jax.random.key(seed), 4)
-    params = elman(N, recurrent=inits.normal(gain)).init(keys[0], 1, jnp.float64)
-    start = cell.start(params, ())._replace(h=jax.random.normal(keys[1], (N,)))
-    return cell, params, jnp.zeros((steps, 1)), start, keys[2:]
-
-
-@partial(jax.jit, static_argnums=0)
-def exponent(cell, params, xs, start, key):
-    return probes.largest_exponent(cell, params, xs, key, start, burn_in=R9.setting["burn_in"])
-
-
-def largest(gain, seed):
-    setting = R9.setting
-    cell, params, xs, start, keys = autonomous(gain, seed, setting["N"], setting["burn_in"] + setting["T"])
-    return float(exponent(cell, params, xs, start, keys[0]))
-
-
-@cache
-def radius_at_one(seed):
-    """The spectral radius of U / gain, which is one matrix whatever the gain."""
-    U = autonomous(1.0, seed, R9.setting["N"], 1)[1].U
-    return np.abs(np.linalg.eigvals(np.asarray(U))).max()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("gain", R9.setting["fading"])
 def test_r9_below_the_edge_the_exponent_is_the_spectral_radius(gain):
-    for seed in R9.seeds:
-        found, radius = largest(gain, seed), gain * radius_at_one(seed)
-        assert radius < 1
-        assert abs(found - R9.expected["fading"](radius)) < R9.tolerance["fading"], (seed, found)
+    assert all(gain * products.radius_at_one(seed, R9.setting["N"]) < 1 for seed in R9.seeds)
+    require(products.r9_fading(R9, gain))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", range(len(R9.setting["chaotic"])))
 def test_r9_beyond_it_there_is_chaos(place):
-    mean = np.mean([largest(R9.setting["chaotic"][place], seed) for seed in R9.seeds])
-    assert abs(mean - R9.expected["chaotic"][place]) < R9.tolerance["chaotic"][place], mean
+    require([products.r9_chaotic(R9, place)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gain", R11.setting["gains"])
 def test_r11_the_adjoint_grows_by_the_largest_exponent(gain):
-    setting = R11.setting
-    steps, first = setting["burn_in"] + setting["T"], setting["first_lag"]
-    for seed in R11.seeds:
-        cell, params, xs, start, keys = autonomous(gain, seed, setting["N"], steps)
-        found = float(exponent(cell, params, xs, start, keys[0]))
-        logs = np.asarray(log_adjoint(cell, params, xs, start, keys[1]))[setting["burn_in"] : steps - first]
-        slope = -np.polyfit(np.arange(len(logs)), logs, 1)[0]
-        assert abs(slope - found) < R11.tolerance, (seed, slope, found)
-
-
-@partial(jax.jit, static_argnums=0)
-def log_adjoint(cell, params, xs, start, key):
-    """ln ||dL/dh_{t-1}|| [T] of L = v h_T, v random."""
-    cotangent = jax.random.normal(key, start.h.shape)
-    return adjoint_norms(flow("R11", cell, params, xs, start=start), cotangent[None])[:, 0]
+    require(products.r11_slope(R11, gain))
 
 
 # R19
 
 
 @pytest.mark.slow
-def test_r19_flossing_brings_the_first_exponents_to_nothing(allow_promotion):
-    setting = R19.setting
-    N, rate = setting["N"], setting["learning_rate"]
-    optimiser = optax.adam(rate)
-    cell = elman(N, recurrent=inits.normal(setting["gain"]))
-    xs = jnp.zeros((setting["T"], 1))
-
-    @jax.jit
-    def step(params, state, start, key):
-        loss = lambda p: probes.flossing_loss(cell, p, xs, key, count=setting["count"], start=start)  # noqa: E731
-        updates, state = optimiser.update(jax.grad(loss)(params), state)
-        return optax.apply_updates(params, updates), state
-
-    spectrum = jax.jit(
-        lambda *given: probes.lyapunov_spectrum(cell, *given[:2], given[2], count=setting["count"], start=given[3])
-    )
-    for seed in R19.seeds:
-        drawn, _, key, first = jax.random.split(jax.random.key(seed), 4)
-        params = cell.init(drawn, 1, jnp.float64)
-        start = cell.start(params, ())._replace(h=jax.random.normal(first, (N,)))
-        state = optimiser.init(params)
-        assert np.abs(spectrum(params, xs, key, start).exponents).max() > 5 * R19.tolerance["largest"]
-        for _ in range(setting["steps"]):
-            params, state = step(params, state, start, key)
-        apart = np.abs(spectrum(params, xs, key, start).exponents - R19.expected)
-        assert apart.max() < R19.tolerance["largest"] and apart.mean() < R19.tolerance["mean"], (seed, apart)
+def test_r19_flossing_brings_the_first_exponents_to_nothing():
+    require(products.r19(R19))

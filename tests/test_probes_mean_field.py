@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from rnnlab import cells, probes
+from experiments import _closed_forms_networks as networks
+from experiments._closed_forms_check import require
 from rnnlab import initializers as inits
 from rnnlab.probes.mean_field import critical_line, gru_mean_field, lstm_mean_field, mean_field, phase_diagram
 from rnnlab.probes.specs import R8, R8_GATED
@@ -135,46 +136,12 @@ def test_gates_without_recurrent_weights_only_forget(theory):
 # Wide networks.
 
 
-def measured(cell, spec, sigma_w, sigma_v, key, start=None):
-    """exp(2 x slope of the log-norm), of a cell whose matrices are scaled as the setting says."""
-    N, D, T, B = (spec.setting.get(name, 1) for name in ("N", "D", "T", "B"))
-    init, draw, first, pull = jax.random.split(key, 4)
-    params = cell.init(init, D, jnp.float64)
-    params = params._replace(U=params.U * sigma_w, W=params.W * sigma_v)
-    xs, v = jax.random.normal(draw, (T, B, D)), jax.random.normal(pull, (B, N))
-    start = start and (start(jax.random.normal(first, (B, N))),)
-    norms = probes.gradient_norms((cell,), (params,), xs, lambda ys: (ys[-1] * v).sum(-1), start=start).joint[0]
-    return probes.fit_decay(norms.mean(-1), *spec.setting["lags"]).gamma ** 2
-
-
 @pytest.mark.slow
 def test_r8_measured():
-    cell = cells.elman(R8.setting["N"], recurrent=inits.normal())
-    chi = jax.jit(lambda w, v, seed: measured(cell, R8, w, v, jax.random.key(seed), cells.Hidden))
-    for (sigma_w, sigma_v), expected in zip(R8.setting["sigmas"], R8.expected, strict=True):
-        found = np.exp(np.mean([np.log(chi(sigma_w, sigma_v, seed)) for seed in R8.seeds]))
-        assert abs(found / expected - 1) < R8.tolerance["measured"], (sigma_w, sigma_v, found)
+    require(networks.r8_measured(R8))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_gated_theory_of_tied_weights_is_what_networks_do(name):
-    theory = jax.jit({"lstm": lstm_mean_field, "gru": gru_mean_field}[name])
-    cell = getattr(cells, name)(R8_GATED.setting["N"], recurrent=inits.normal(), bias=inits.constant())
-    place = 1  # of the gate that remembers, in both
-
-    def lean(bias):
-        def init(key, dim, dtype):
-            params = cell.init(key, dim, dtype)
-            N = R8_GATED.setting["N"]
-            return params._replace(b=params.b.at[place * N : (place + 1) * N].set(bias))
-
-        return cell._replace(init=init)
-
-    chi = jax.jit(lambda b, w, v, seed: measured(lean(b), R8_GATED, w, v, jax.random.key(seed)))
-    for setting in R8_GATED.setting[name]:
-        bias, sigma_w, sigma_v = setting
-        found = np.mean([chi(*setting, seed) for seed in R8_GATED.seeds])
-        expected = theory(sigma_w, sigma_v, bias)
-        assert abs(found / expected.chi - 1) < R8_GATED.tolerance, (setting, found, expected.chi)
-        assert found > 1.05 * expected.untied, (setting, found, expected.untied)
+    require(networks.r8_gated_measured(R8_GATED, name))
