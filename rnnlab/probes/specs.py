@@ -324,6 +324,8 @@ R22 = Spec(
     "agreement over D = 50 distractors of 20 words; the gate's bias decides (Jozefowicz, Zaremba & Sutskever 2015)",
     estimator="held-out accuracy and loss at the end of training",
     seeds=(0, 1, 2),
+    note="Measured: accuracy 1.0000 in every seed for both that learn, 0.6928 to 0.6935 nats for both that do not. With "
+    "orthogonal recurrence the same; a tanh network then learns it too (1.0000 in every seed; uniform: at chance).",
 )
 R23 = Spec(
     "R23",
@@ -342,6 +344,9 @@ R23 = Spec(
     "the adding problem and copying (Hochreiter & Schmidhuber 1997; Arjovsky, Shah & Bengio 2016)",
     estimator="held-out loss at the end of training",
     seeds=(0, 1, 2),
+    note="Measured: LSTM and GRU below 0.0004, the plateau within 0.003, but a tanh network with uniform matrices is "
+    "above 0.15 in two seeds of three only: in the third, at 0.081, it begins to learn. With orthogonal recurrence it "
+    "has 0.031 (95 %: 0.000 to 0.067).",
 )
 R24 = Spec(
     "R24",
