@@ -7,8 +7,9 @@ their sum is asked at the last step. Who always says 1 has a mean squared error 
     python launch.py adding --cell=lru,ind_rnn --length=200
     python launch.py adding --preset=published     # T=750, 128 units
 
-Settings of the default: T=50, 64 units, the forget bias 1, Adam at 3e-3. Expect a tanh network with uniform
-initialisation above 0.15 in every seed, the LSTM and the GRU below 0.01.
+Takes 10 minutes on two cores with --devices=3. Settings of the default: T=50, 64 units, forget bias 1, Adam at 3e-3.
+Expect the LSTM and the GRU below 0.001 in every seed, and a tanh network with uniform initialisation at 0.08 to 0.18:
+near chance, but for a seed that begins to learn.
 """
 
 import dataclasses

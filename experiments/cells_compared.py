@@ -8,8 +8,8 @@ the loss of the last step that is asked. Then the rank correlation of the two ov
     python launch.py cells_compared --cell=lstm,lstm_forget0,gru --hidden=64 --steps=1250
 
 Every cell and task is a run of that task's experiment in a folder below RUN/grid/: interrupted and started again, what
-is done is not done again; `python launch.py figure RUN/grid/*` draws each. 111 runs, some twenty seconds each on two slow
-cores, half of it compilation: 40 minutes; --cell takes fewer.
+is done is not done again; `python launch.py figure RUN/grid/*` draws each. All cells and tasks are 117 runs; 40 to 60
+minutes on two cores by an estimate, half of it compilation. --cell and --task take fewer.
 """
 
 import dataclasses

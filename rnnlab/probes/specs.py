@@ -324,8 +324,8 @@ R22 = Spec(
     "agreement over D = 50 distractors of 20 words; the gate's bias decides (Jozefowicz, Zaremba & Sutskever 2015)",
     estimator="held-out accuracy and loss at the end of training",
     seeds=(0, 1, 2),
-    note="Measured: accuracy 1.0000 in every seed for both that learn, 0.6928 to 0.6935 nats for both that do not. With "
-    "orthogonal recurrence the same; a tanh network then learns it too (1.0000 in every seed; uniform: at chance).",
+    note="Measured: accuracy 1.0000 in every seed for both that learn, 0.6928 to 0.6935 nats for both that do not. "
+    "With orthogonal recurrence the same; a tanh network then learns it too (1.0000 in every seed, uniform: chance).",
 )
 R23 = Spec(
     "R23",
