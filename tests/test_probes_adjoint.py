@@ -94,6 +94,7 @@ def test_total_is_exact_at_any_distance():
 # The log-domain adjoint
 
 
+@pytest.mark.slow
 def test_equals_the_taps_of_a_mixed_stack():
     stack, params, xs, how = mixed()
     taps = zero_taps(stack, params, T, (B,))
@@ -225,6 +226,7 @@ def test_lag_matrix_is_each_steps_own_gradient():
         probes.lag_matrix(stack, params, xs, loss, together=0)
 
 
+@pytest.mark.slow
 def test_lag_matrix_of_a_linear_network_beyond_floats():
     T, gain, cell = 150, 0.25, linear(6, 0.25)
     params = cell.init(jax.random.key(0), 2, jnp.float32)
@@ -271,6 +273,7 @@ def assert_contributions_add_up(stack, params, xs, how):
             np.testing.assert_allclose(joint, np.log(squares) / 2, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_contributions_add_up_to_the_gradient():
     stack = [Directions(CELLS["elman"](2), CELLS["ind_rnn"](3))]
     params, xs = init_layers(stack, jax.random.key(0), D, jnp.float64), normal(1, (T, B, D))
@@ -385,6 +388,7 @@ def test_clipped_norms_saturate(name, engine):
         want = gain * np.minimum(want, limit)
 
 
+@pytest.mark.slow
 def test_clipping_at_a_limit_that_is_not_reached_changes_nothing():
     lstm, lru = CELLS["lstm"](H), CELLS["lru"](H)
     plainly = [lru, Directions(lstm, CELLS["elman"](H))]

@@ -146,6 +146,7 @@ def test_what_rounding_has_taken_is_not_a_number():
 # Estimates.
 
 
+@pytest.mark.slow
 def test_estimates_of_a_ragged_stack():
     params, xs, start = stack_of()
     how = dict(start=start, lengths=LENGTHS, join=JOIN, lags=(T, 2))

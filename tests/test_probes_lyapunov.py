@@ -72,6 +72,7 @@ def ragged():
     return stack, params, xs, lengths, run
 
 
+@pytest.mark.slow
 def test_a_ragged_batch_is_each_row_alone(ragged):
     _, _, xs, lengths, run = ragged
     key = jax.random.key(2)
@@ -103,6 +104,7 @@ def test_the_exponents_of_a_stack_are_those_of_its_layers(ragged):
     np.testing.assert_allclose(found.exponents.sum(), sum(parts), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences():
     cell = CELLS["gru"](4)
     params, xs, key = cell.init(jax.random.key(0), D, jnp.float64), normal(1, (T, D)), jax.random.key(2)

@@ -65,6 +65,7 @@ def assert_r16(names, dtype=jnp.float64, **how):
     np.testing.assert_allclose(bias.cosine, partial @ whole / np.where(norms > 0, norms, 1), **rough)
 
 
+@pytest.mark.slow
 def test_r16_of_a_stack_with_lengths():
     assert_r16(("elman", "ind_rnn"), lengths=LENGTHS, join=(lambda xs, ys: ys, residual))
 
