@@ -8,8 +8,8 @@ what was expected, what was measured, how far it may be off, and whether it hold
     python launch.py closed_forms --row=R8,R20
 
 Took 21 minutes on two cores that other work kept busy too: 6 for R2 (every cell), 5 for R16, 2 each for R17, R18 and
-R20 (1.6), and about half a minute or less for any other row. Interrupted, it goes on behind the last whole row. Expect every
-number to hold. In float64, but for R13, R18, the LRU of R15 and what says float32.
+R20 (1.6), and about half a minute or less for any other row. Interrupted, it goes on behind the last whole row. Expect
+every number to hold. In float64, but for R13, R18, the LRU of R15 and what says float32.
 """
 
 import dataclasses
