@@ -33,7 +33,7 @@ def test_every_block_is_followed_by_its_figure():
     assert re.findall(r"\]\(probes/([^)]*)\)", TEXT) == SHOWN  # and no other image stands anywhere
     kept = {path.name: path.stat().st_size for path in (DOCS / "probes").iterdir()}
     assert sorted(kept) == sorted(set(SHOWN)) and len(kept) == len(SHOWN)
-    assert max(kept.values()) < 65_000
+    assert max(kept.values()) < 60_000
 
 
 def test_every_probe_is_in_the_page():
