@@ -3,6 +3,9 @@
 import inspect
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +32,8 @@ from rnnlab.tasks import TASKS
 from rnnlab.tasks.task import A_CLASS
 
 pytestmark = pytest.mark.usefixtures("allow_promotion")
+
+ROOT = Path(__file__).parents[1]
 
 TINY = dict(hidden=4, batch=3, steps=4, measurements=2, examples=5, tested=7, seeds=2)
 
@@ -279,6 +284,25 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tmp_path):
     skipped = [row for row in found.rows() if row["kind"] == "skipped"]
     text = " ".join((found.path / "table.txt").read_text().split())
     assert skipped and f"{len(skipped)} steps were not finite" in text
+
+
+@pytest.mark.slow
+def test_seeds_on_devices_of_their_own_are_as_on_one(tmp_path):
+    """As users start it: the process begins again with two devices."""
+    flags = {**TINY, "cell": "gru", "initialisation": "own", "length": 6, "test_length": "6"}
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    found = {}
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        command = [sys.executable, "launch.py", "adding", *words, f"--devices={count}", f"--runs={folder}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        run = launching.only_run(folder)
+        assert ("device_count=2" in done.stderr) == (count == 2) and run.config["devices"] == count
+        found[count] = [row["loss"] for row in run.rows() if "loss" in row], run.series("gru_own_norms_6")
+    assert len(set(found[1][0])) == 8  # 3 validations and a test, of two seeds
+    np.testing.assert_allclose(found[1][0], found[2][0], rtol=1e-5)
+    np.testing.assert_allclose(found[1][1], found[2][1], atol=1e-4)
 
 
 @pytest.mark.parametrize(
