@@ -5,6 +5,7 @@ python launch.py NAME --flag=value ...    an experiment; again, and what is done
 python launch.py NAME --help              its question, its flags
 python launch.py list                     the experiments, one question a line
 python launch.py figure RUN ...           figure and table anew from the rows of finished runs
+python launch.py predict RUN --text=...   what a finished run's model says of a text
 """
 
 import sys

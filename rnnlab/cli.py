@@ -11,6 +11,8 @@ An experiment is a module with a docstring (its first line is the question) and
     RESUMES                     True if `run` trains by `rnnlab.train.fit` with checkpoints below run.path/checkpoints
                                 (its rows within `run.part`, where it trains several models): interrupted and started
                                 again, it goes on where it was. Without it, a run that was interrupted begins anew
+    predictor(run, how)         if its models can be asked: a `predictions.Predictor`, from what `run` left behind and
+                                no data; `how`: an instance of Predicting, its own flags of `predict`, if it has some
 
 What the user can put right is one line on standard error and status 2, with nothing written. JAX and the experiment
 are imported only where they are needed, so that `list` and a mistyped name answer at once.
@@ -34,8 +36,9 @@ from typing import Any
 from rnnlab import process, runs
 from rnnlab.errors import InputError
 from rnnlab.flags import NO_PRESETS, Presets, described, described_presets, flag, nearest, parse
+from rnnlab.predictions import Asked, answer, texts
 
-COMMANDS = ("list", "figure")
+COMMANDS = ("list", "figure", "predict")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +92,11 @@ def _dispatch(
         name = default
     if name in COMMANDS:
         if _asks_help(argv):
-            print(_overview(experiments, default, program))
+            of_run = name == "predict" and not argv[0].startswith("-")
+            print(_predict_help(experiments, argv[0]) if of_run else _overview(experiments, default, program))
             return 0
+        if name == "predict":
+            return _predict(experiments, argv)
         found = parse(argv, (), positional=True)[0]
         return _list(experiments, found) if name == "list" else _redraw(experiments, found)
     if name not in names:
@@ -209,10 +215,10 @@ def _overview(experiments: ModuleType, default: str, program: str) -> str:
         {program} [NAME] [--flag=value ...]    run an experiment, {default} if none is named
         {program} NAME --help                  what it asks, and its flags
         {program} list                         the experiments
-        {program} figure RUN ...               draw figure and table anew from the rows of finished runs"""
-    return "\n\n".join(
-        [textwrap.dedent(usage), _questions(experiments), described(Launcher, "flags of every experiment:")]
-    )
+        {program} figure RUN ...               draw figure and table anew from the rows of finished runs
+        {program} predict RUN --text="..."     what a finished run's model says of a text (RUN --help: its flags)"""
+    groups = [described(Launcher, "flags of every experiment:"), described(Asked, "flags of predict:")]
+    return "\n\n".join([textwrap.dedent(usage), _questions(experiments), *groups])
 
 
 def _help(job: Job) -> str:
@@ -223,18 +229,55 @@ def _help(job: Job) -> str:
     return "\n\n".join([text, usage, *([described_presets(job.presets)] if job.presets else []), *flags])
 
 
+# What a finished run is asked.
+
+
+def _predict(experiments: ModuleType, argv: list[str]) -> int:
+    if not argv or argv[0].startswith("-"):
+        raise InputError('predict: expected the folder of a run first, as in predict RUN --text="..."')
+    run, module = _asked_run(experiments, argv[0])
+    own = getattr(module, "Predicting", None)
+    rest, asked, *how = parse(argv[1:], (Asked, own) if own else (Asked,), positional=True)
+    if rest:
+        raise InputError(f"predict: expected a text by --text, --file or standard input, got {rest[0]!r} after the run")
+    given = texts(asked)
+    if asked.text is None and not asked.file and sys.stdin.isatty():
+        _say("a text a line, please; Ctrl-D ends")
+    _keep_compiled()
+    return answer(module.predictor(run, *how), given, asked.json)
+
+
+def _asked_run(experiments: ModuleType, path: str) -> tuple[runs.Run, ModuleType]:
+    run = _finished(experiments, path)
+    module = importlib.import_module(f"{experiments.__name__}.{run.experiment}")
+    if not hasattr(module, "predictor"):
+        raise InputError(f"{run.path}: expected a run whose model can be asked, given one of {run.experiment}")
+    return run, module
+
+
+def _predict_help(experiments: ModuleType, path: str) -> str:
+    run, module = _asked_run(experiments, path)
+    own = getattr(module, "Predicting", None)
+    groups = [described(own, f"flags of predict, for a run of {run.experiment}:")] if own else []
+    return "\n\n".join([described(Asked, "flags of predict:"), *groups])
+
+
 # Figures.
+
+
+def _finished(experiments: ModuleType, path: str) -> runs.Run:
+    run = runs.Run(path)
+    if run.experiment not in _names(experiments):
+        raise InputError(f"{run.path} is a run of {run.experiment!r}, which is no experiment here")
+    if run.status["state"] != "done":
+        raise InputError(f"{run.path} is {run.status['state']}, not done; its rows are not all there")
+    return run
 
 
 def _redraw(experiments: ModuleType, paths: list[str]) -> int:
     if not paths:
         raise InputError("figure: expected the folder of a run, or several")
-    found = [runs.Run(path) for path in paths]
-    for run in found:
-        if run.experiment not in _names(experiments):
-            raise InputError(f"{run.path} is a run of {run.experiment!r}, which is no experiment here")
-        if run.status["state"] != "done":
-            raise InputError(f"{run.path} is {run.status['state']}, not done; its rows are not all there")
+    found = [_finished(experiments, path) for path in paths]
     for run in found:
         try:
             table = _draw(importlib.import_module(f"{experiments.__name__}.{run.experiment}"), run)

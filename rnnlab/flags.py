@@ -17,7 +17,8 @@ LISTS = {tuple[int, ...]: int, tuple[float, ...]: float, tuple[str, ...]: str}
 
 
 def flag(default: Any, help: str, *, low: Any = None, high: Any = None, choices: Sequence[Any] | None = None) -> Any:
-    """A field of a Config: int, float, str, bool, or a tuple of ints, floats or strings, tuple[int, ...].
+    """A field of a Config: int, float, str, bool, or a tuple of ints, floats or strings, tuple[int, ...]; or str | None, for
+    a string of which the empty one is another thing than none.
 
     `low` and `high` are allowed values themselves; like `choices` they hold for every item of a tuple. A tuple with
     choices is a selection: no item comes twice.
@@ -80,6 +81,7 @@ def define(values: flags.FlagValues, group: type) -> None:
     kinds = typing.get_type_hints(group)
     for field in dataclasses.fields(group):
         kind, rule = kinds[field.name], field.metadata
+        kind = str if kind == (str | None) else kind
         if (kind not in KINDS and kind not in LISTS) or "help" not in rule:
             raise TypeError(f"{group.__name__}.{field.name}: expected a field made by cli.flag, of {[*KINDS, *LISTS]}")
         parser = Parser(kind, rule["low"], rule["high"], rule["choices"], field.default == ())
@@ -155,4 +157,6 @@ def described_presets(presets: Presets) -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return ""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -30,7 +30,7 @@ from rnnlab.process import Stop
 STATES = ("running", "incomplete", "done")
 # What a run begun anew removes; anything else in the folder is somebody's own and stays.
 OUTPUTS = ("provenance.json", "metrics.jsonl", "timings.jsonl", "parts.json", "figure.png", "figure.pdf", "table.txt")
-FOLDERS = ("checkpoints", "series", "tensorboard", "grid")
+FOLDERS = ("checkpoints", "series", "tensorboard", "grid", "vocabularies")
 # JSON has no such numbers. Written as protobuf's JSON mapping writes them, they survive any reader and none turns null.
 NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 

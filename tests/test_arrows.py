@@ -15,7 +15,7 @@ experiments
 rnnlab.cli
 rnnlab.launchers
 rnnlab.train rnnlab.decode
-rnnlab.figures rnnlab.report
+rnnlab.figures rnnlab.report rnnlab.predictions
 rnnlab.models
 rnnlab.tasks
 rnnlab.data

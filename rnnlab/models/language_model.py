@@ -1,6 +1,6 @@
 """A recurrent language model: embedding, a stack of cells, a readout of every step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from rnnlab.wrappers import hold
 
 
 class Params(NamedTuple):
-    """embed: V -> E (linen Embed). stack: the cells' parameters, one a layer. readout: H -> V (linen Dense)."""
+    """embed: V -> E (linen Embed). stack: the cells' parameters, one a layer. readout: H -> V, by the model's own."""
 
     embed: PyTree
     stack: tuple[PyTree, ...]
@@ -39,17 +39,56 @@ class Chunk(NamedTuple):
 AXES = Chunk(ids=1, lengths=0, resets=0)  # of rows, for `rnnlab.train.step`
 
 
+class Readout(NamedTuple):
+    """What makes logits of the last layer's outputs.
+
+    init:  (key, H, V, E, dtype) -> params
+    apply: (params, embeddings [V, E], ys [..., H]) -> logits [..., V]
+    """
+
+    init: Callable[..., PyTree]
+    apply: Callable[..., Float[Array, "..."]]
+
+
+def _dense(size: int, dtype) -> nn.Dense:
+    return nn.Dense(size, dtype=dtype, param_dtype=dtype)
+
+
+dense = Readout(  # a matrix of its own, linen's Dense
+    init=lambda key, width, size, embedding, dtype: _dense(size, dtype).init(key, jnp.zeros((1, width), dtype)),
+    apply=lambda params, embeddings, ys: _dense(len(embeddings), ys.dtype).apply(params, ys),
+)
+
+
+def _no_matrix(key: Key[Array, ""], width: int, size: int, embedding: int, dtype) -> PyTree:
+    if width != embedding:
+        raise ValueError(f"tied: expected embeddings as wide as the last layer's outputs, {width}, got {embedding}")
+    return {"params": {"bias": jnp.zeros(size, dtype)}}
+
+
+# The embeddings again, of unit variance and so divided by the root of E, and a bias (Press & Wolf 2017, section 2;
+# Inan, Khosravi & Socher 2017, section 4): V H parameters fewer.
+tied = Readout(
+    init=_no_matrix,
+    apply=lambda params, embeddings, ys: (
+        ys @ embeddings.T / jnp.sqrt(jnp.asarray(ys.shape[-1], ys.dtype)) + params["params"]["bias"]
+    ),
+)
+READOUTS = {"dense": dense, "tied": tied}
+
+
 class LanguageModel(NamedTuple):
-    """cells: first layer first. vocabulary: V. embedding: E, the features of an embedded character.
+    """cells: first layer first. vocabulary: V. embedding: E, the features of an embedded character or word.
 
     dropout: in training, the rate at which features of what each layer and the readout read are dropped, the same ones
-    at every step of a row (Gal & Ghahramani 2016, section 4.2).
+    at every step of a row (Gal & Ghahramani 2016, section 4.2). readout: `dense` or `tied`.
     """
 
     cells: Sequence[Cell]
     vocabulary: int
     embedding: int
     dropout: float = 0.0
+    readout: Readout = dense
 
     def init(self, key: Key[Array, ""], dtype=jnp.float32) -> Params:
         """Embeddings N(0, 1), so that the first layer sees inputs of unit variance; the rest as the cells say."""
@@ -60,7 +99,7 @@ class LanguageModel(NamedTuple):
         return Params(
             embed=self._embed(dtype).init(embed, ids),
             stack=stack,
-            readout=self._readout(dtype).init(readout, jnp.zeros(top, dtype)),
+            readout=self.readout.init(readout, top[-1], self.vocabulary, self.embedding, dtype),
         )
 
     def losses(
@@ -107,20 +146,35 @@ class LanguageModel(NamedTuple):
         stack = zip(map(quiet, self.cells), params.stack, strict=True)
         return tuple(cell.start(cell.prepare(own), (rows,)) for cell, own in stack)
 
+    def next(
+        self, params: Params, ids: Int[Array, "T B"], carry: tuple[PyTree, ...], lengths: Int[Array, " B"] | None = None
+    ) -> tuple[Float[Array, "B V"], tuple[PyTree, ...]]:
+        """Logits of the id that follows the last one of every row, and the carry after it: for decoding, a prompt at
+        once or id by id. lengths: at least 1 of each row; None where all have T."""
+        out = self._outputs(params, ids, None, start=carry, lengths=lengths)
+        ends = jnp.full(ids.shape[1], len(ids)) if lengths is None else lengths
+        return self._logits(params, out.ys[ends - 1, jnp.arange(ids.shape[1])]), out.last
+
     def _unrolled(
         self, params: Params, ids: Array, keys: Array | None, **how: PyTree
     ) -> tuple[Float[Array, "T B"], Unrolled]:
+        out = self._outputs(params, ids[:-1], keys, **how)
+        return optax.softmax_cross_entropy_with_integer_labels(self._logits(params, out.ys), ids[1:]), out
+
+    def _logits(self, params: Params, ys: Float[Array, "... H"]) -> Float[Array, "... V"]:
+        logits = self.readout.apply(params.readout, params.embed["params"]["embedding"], ys)
+        # A sum over steps of bfloat16 loses its digits.
+        return logits.astype(jnp.promote_types(ys.dtype, jnp.float32))
+
+    def _outputs(self, params: Params, ids: Int[Array, "T B"], keys: Array | None, **how: PyTree) -> Unrolled:
         dtype = jax.tree.leaves(params.readout)[0].dtype
-        xs = self._embed(dtype).apply(params.embed, ids[:-1])
+        xs = self._embed(dtype).apply(params.embed, ids)
         if keys is not None:
             how = {"key": jax.random.fold_in(keys[0], len(self.cells) + 1)} | how  # the joins take those before
         if keys is not None and self.dropout:
             first, *joins = (self._dropped(keys, depth) for depth in range(len(self.cells) + 1))
             xs, how = first(xs, xs), {"join": joins} | how
-        out = layers(self.cells, params.stack, xs, **how)
-        logits = self._readout(dtype).apply(params.readout, out.ys)
-        logits = logits.astype(jnp.promote_types(dtype, jnp.float32))  # a sum over steps of bfloat16 loses its digits
-        return optax.softmax_cross_entropy_with_integer_labels(logits, ids[1:]), out
+        return layers(self.cells, params.stack, xs, **how)
 
     def _dropped(self, keys: Key[Array, " B"], depth: int):
         """A join that drops features by each row's own key: no other row and no device changes what is drawn."""
@@ -134,6 +188,3 @@ class LanguageModel(NamedTuple):
     def _embed(self, dtype) -> nn.Embed:
         normal = nn.initializers.normal(1.0)
         return nn.Embed(self.vocabulary, self.embedding, embedding_init=normal, dtype=dtype, param_dtype=dtype)
-
-    def _readout(self, dtype) -> nn.Dense:
-        return nn.Dense(self.vocabulary, dtype=dtype, param_dtype=dtype)
