@@ -17,7 +17,7 @@ LISTS = {tuple[int, ...]: int, tuple[float, ...]: float, tuple[str, ...]: str}
 
 
 def flag(default: Any, help: str, *, low: Any = None, high: Any = None, choices: Sequence[Any] | None = None) -> Any:
-    """A field of a Config: int, float, str, bool, or a tuple of ints, floats or strings, tuple[int, ...]; or str | None,
+    """A field of a Config: int, float, str, bool, or a tuple of ints, floats or strings, tuple[int, ...]; str | None,
     for a string of which the empty one is not the same as none.
 
     `low` and `high` are allowed values themselves; like `choices` they hold for every item of a tuple. A tuple with
