@@ -1,6 +1,7 @@
 """What a model writes: sampled id by id as it comes, greedily, or the likeliest of all by beam search."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -63,17 +64,18 @@ class Written(NamedTuple):
 def stream(
     next_of: Next, logits: Float[Array, "1 V"], carry: PyTree, key: Key[Array, ""], choose: Choose
 ) -> Iterator[Written]:
-    """Ids of one row one after another, without an end; logits, carry: after the prompt."""
-
-    @jax.jit
-    def step(key: Array, logits: Array, carry: PyTree) -> tuple[Array, Array, Array, PyTree]:
-        chosen = choose(key, logits)
-        said = jax.nn.log_softmax(logits)[0, chosen[0]]
-        return chosen[0], said, *next_of(chosen[None], carry)
-
+    """Ids of one row one after another, without an end; logits, carry: after the prompt. Compiled once for a
+    `next_of` and a `choose`, so hand in the same ones."""
     for number in range(2**31):
-        chosen, said, logits, carry = step(jax.random.fold_in(key, number), logits, carry)
+        chosen, said, logits, carry = _written(next_of, choose, jax.random.fold_in(key, number), logits, carry)
         yield Written(int(chosen), float(said))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _written(next_of: Next, choose: Choose, key: Array, logits: Array, carry: PyTree) -> tuple:
+    chosen = choose(key, logits)
+    said = jax.nn.log_softmax(logits)[0, chosen[0]]
+    return chosen[0], said, *next_of(chosen[None], carry)
 
 
 class Beams(NamedTuple):
