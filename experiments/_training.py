@@ -102,16 +102,15 @@ def every(config: Config, recipes: Sequence[Recipe], hashes: Mapping[str, str], 
                     finish(recipe, seed, _trained(config, recipe, step, seed, hashes, run, progress))
 
 
-def best(run: Any, recipe: Recipe, seed: int) -> PyTree:
-    """The parameters that a finished run kept of a recipe with a seed."""
-    template = jax.eval_shape(recipe.init, jax.random.key(0))
-    return restore_params(run.path / "checkpoints" / recipe.part(seed), template)
+def best(run: Any, init: Callable[[jax.Array], PyTree], part: str) -> PyTree:
+    """The parameters that a run kept of a part, a `Recipe.part`."""
+    return restore_params(run.path / "checkpoints" / part, jax.eval_shape(init, jax.random.key(0)))
 
 
-def best_seed(run: Any, **facts: Any) -> int:
-    """Of the recipe with these facts, the seed with the lowest validation loss: whom `predict` asks."""
+def best_of(run: Any, **facts: Any) -> dict[str, Any]:
+    """The `chosen` row with the lowest validation loss, of those with these facts: whom `predict` asks."""
     rows = [r for r in run.rows() if r["kind"] == "chosen" and all(r.get(name) == v for name, v in facts.items())]
-    return min(rows, key=lambda row: row["loss"])["seed"]
+    return min(rows, key=lambda row: row["loss"])
 
 
 def keep_vocabulary(run: Any, name: str, vocabulary: Vocabulary) -> None:
@@ -172,7 +171,7 @@ def _trained(
     [found] = [row for row in rows if row["step"] == chosen]
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     run.metrics(**(found | {"kind": "chosen", "parameters": parameters}))
-    return best(run, recipe, seed)
+    return best(run, recipe.init, part)
 
 
 def _numbers(metrics: Any) -> dict[str, Any]:

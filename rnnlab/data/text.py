@@ -34,19 +34,32 @@ def read(path: str | Path) -> Text:
     return Text(content, Path(path).name, hashlib.sha256(raw).hexdigest(), "the reader's own")
 
 
+# Data sets that are one text, cut in time order: all of it, nothing between the pieces.
+PIECES = {"tiny_shakespeare": ("train+validation+test", "")}
+
+
 def published(name: str) -> Text:
     """The training split of a published data set with a column `text`, its examples in their order, a line feed
     between. InputError as `published.open`, and where there is no such column."""
+    return _joined(name, "train", "\n")
+
+
+def whole(name: str) -> Text:
+    """As `published`; of a data set that is one text all of it, to be cut anew."""
+    return _joined(name, *PIECES.get(name, ("train", "\n")))
+
+
+def _joined(name: str, split_name: str, between: str) -> Text:
     from rnnlab.data import published as sets
 
-    found = sets.open(name, "train")
+    found = sets.open(name, split_name)
     texts = [example.get("text") for example in found.examples]
     if not texts or not all(isinstance(text, str) for text in texts):
         columns = ", ".join(sorted(found.examples[0])) if texts else "no example"
         raise InputError(f"data: expected a data set with a column 'text' of strings, got {name} with {columns}")
-    content = "\n".join(texts)
+    content = between.join(texts)
     sha256 = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
-    return Text(content, f"{name} {found.version} (train)", sha256, found.origin)
+    return Text(content, f"{name} {found.version} ({split_name})", sha256, found.origin)
 
 
 def python_reference() -> Text:
@@ -66,3 +79,9 @@ def split(content: str, held_out: float) -> tuple[str, str]:
     """The first part for training, the last `held_out` share for the test; nothing is shuffled across."""
     cut = len(content) - round(len(content) * held_out)
     return content[:cut], content[cut:]
+
+
+def tenths(content: str) -> tuple[str, str, str]:
+    """Eight tenths for training, the ninth to choose by, the last to report; nothing is shuffled across."""
+    first, second = len(content) * 8 // 10, len(content) * 9 // 10
+    return content[:first], content[first:second], content[second:]
