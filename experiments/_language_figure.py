@@ -54,7 +54,8 @@ def learning(axis, config: Any, data: dict, rows: list[dict]) -> None:
             va="bottom", color="0.35",
         )  # fmt: skip
     lowest = min(r["loss"] for r in rows if r["kind"] in ("test", "validation"))
-    low, high = min(lowest, data["kneser_ney"]), max(data["unigram"], data["bigram"])
+    ends = [r["loss"] for r in rows if r["kind"] == "validation" and r["step"] == config.steps]
+    low, high = min(lowest, data["kneser_ney"]), max(data["unigram"], data["bigram"], *ends)
     axis.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     axis.set(xlabel="training step", ylabel=f"nats a {config.level.removesuffix('s')}", title="learning")
     axis.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
@@ -75,16 +76,16 @@ def gradients(axis, config: Any, run) -> None:
             run.series(f"{cell}_seed{config.seed + n}_norms_{config.length}") for n in range(config.seeds)
         ]  # each [steps, L, T]
         for part, dashes, cut in (("first", "--", np.s_[:some]), ("last", "-", np.s_[-some:])):
-            mean = np.mean([np.asarray(one[cut]).mean(0) for one in found], axis=0) / figures.LN10
+            mean = np.exp(np.mean([np.asarray(one[cut]).mean(0) for one in found], axis=0))
             for layer in range(config.layers):
                 axis.plot(
                     np.arange(1, config.length + 1), mean[layer], dashes, alpha=1 - 0.6 * layer / config.layers,
                     color=figures.COLOURS[place % len(figures.COLOURS)],
                     label=f"{figures.plain(cell)}{f', layer {layer + 1}' * (config.layers > 1)}, {part} {some:,} steps",
                 )  # fmt: skip
-    figures.power_of_ten(axis)
+    axis.set_yscale("log")
     axis.set(
         xlabel=f"step t of {config.length}", title="gradient of a row's summed loss",
-        ylabel=r"$\|\,\partial L / \partial\,\mathrm{carry}_t\|$, mean of logs over rows",
+        ylabel=r"$\|\,\partial L / \partial\,\mathrm{carry}_t\|$, geometric mean over rows",
     )  # fmt: skip
     axis.legend()

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import _training
+from rnnlab import decode
 from rnnlab.cells import own
 from rnnlab.data import batches
 from rnnlab.data.vocabularies import UNKNOWN, Vocabulary
@@ -91,27 +92,49 @@ def _added(model: LanguageModel, params: Params, chunk: Chunk, carry: PyTree) ->
     return found.each.sum(), found.carry
 
 
+class Prompt(NamedTuple):
+    """A text that was read. ids: its own. logits: [1, V] of what comes next. carry: after it. nats: an id of the text
+    itself, its first one left out; NaN where there is no other."""
+
+    text: str
+    ids: np.ndarray
+    logits: jax.Array
+    carry: PyTree
+    nats: float
+
+
 class Reader(NamedTuple):
     """What reads a prompt and goes on. vocabulary: of its ids. begin: the id that stands before an empty prompt."""
 
     next: Callable
-    read: Callable
+    piece: Callable
     start: Callable[[], PyTree]
     vocabulary: Vocabulary
     begin: int
 
-    def prompt(self, ids: np.ndarray) -> tuple[jax.Array, PyTree, float]:
-        """Logits [1, V] after a prompt, the carry, and nats an id of the prompt itself, its first one left out; NaN
-        where there is no other."""
-        ids = ids if len(ids) else np.array([self.begin], np.int32)
+    def read(self, text: str) -> Prompt:
+        """Of any length; an empty one is read as the end of a line or sentence."""
+        given = self.vocabulary.encode(text)
+        ids = given if len(given) else np.array([self.begin], np.int32)
         carry, total = self.start(), 0.0
         for at in range(0, len(ids), PIECE):
             piece = ids[at : at + PIECE + 1]
             padded = np.zeros((PIECE + 1, 1), np.int32)
             padded[: len(piece), 0] = piece
-            logits, nats, carry = self.read(padded, np.array([min(PIECE, len(ids) - at)], np.int32), carry)
+            read, predicted = min(PIECE, len(ids) - at), min(PIECE, len(ids) - at - 1)
+            logits, nats, carry = self.piece(padded, np.array([read], np.int32), predicted, carry)
             total += float(nats)
-        return logits, carry, total / (len(ids) - 1) if len(ids) > 1 else math.nan
+        return Prompt(text, given, logits, carry, total / (len(ids) - 1) if len(ids) > 1 else math.nan)
+
+    def write(self, prompt: Prompt, choose: decode.Choose, seed: int) -> Iterator[tuple[str, float]]:
+        """Pieces of text that go on from a prompt, without an end, and ln P of each by the model itself."""
+        last, spell = prompt.ids[-1:].tolist(), self.vocabulary.decode
+        spaced = self.vocabulary.kind == "words" and prompt.text[-1:].isspace()
+        for one in decode.stream(self.next, prompt.logits, prompt.carry, jax.random.key(seed), choose):
+            # A word's piece is what it adds to the one before: a space perhaps, and none before a comma.
+            piece = spell([*last, one.id])[len(spell(last)) :]
+            yield piece.lstrip(" ") if spaced else piece, one.log_probability
+            last, spaced = [one.id], False
 
 
 def reader(model: LanguageModel, params: Params, vocabulary: Vocabulary) -> Reader:
@@ -126,14 +149,16 @@ def reader(model: LanguageModel, params: Params, vocabulary: Vocabulary) -> Read
         return known(logits), carry
 
     @jax.jit
-    def read(ids: jax.Array, lengths: jax.Array, carry: PyTree) -> tuple[jax.Array, jax.Array, PyTree]:
-        """Reads `lengths` ids of the piece; the id after them, where there is one, is predicted too."""
+    def piece(
+        ids: jax.Array, lengths: jax.Array, predicted: jax.Array, carry: PyTree
+    ) -> tuple[jax.Array, jax.Array, PyTree]:
+        """Reads `lengths` ids of the piece, and sums the losses of those of its ids that follow one."""
         losses = model.losses(params, ids, start=carry, lengths=lengths)
-        inside = jnp.arange(len(losses))[:, None] < jnp.where(lengths == PIECE, PIECE, lengths - 1)
+        inside = jnp.arange(len(losses))[:, None] < predicted
         logits, carry = model.next(params, ids[:-1], carry, lengths)
         return known(logits), jnp.where(inside, losses, 0).sum(), carry
 
-    return Reader(next_of, read, lambda: model.start(params, 1), vocabulary, begin(vocabulary))
+    return Reader(next_of, piece, lambda: model.start(params, 1), vocabulary, begin(vocabulary))
 
 
 def begin(vocabulary: Vocabulary) -> int:

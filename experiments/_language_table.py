@@ -43,7 +43,7 @@ def model(rows: list[dict], cell: str) -> list[str]:
 
 
 def sample(config: Any, row: dict[str, Any]) -> str:
-    head = f"written by {row['cell']}, seed {row['seed']}, at temperature 0.8 (nothing picked out):"
+    head = f"written by {row['cell']}, seed {row['seed']}, at temperature {row['temperature']:g} (nothing picked out):"
     return "\n".join([head, *("  | " + line for line in textwrap.wrap(row["text"], WIDTH, replace_whitespace=False))])
 
 

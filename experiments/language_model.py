@@ -17,17 +17,17 @@ import dataclasses
 import math
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from experiments import _language_figure, _language_table, _training
-from experiments._language_programs import Reader, check, made, reader, recipe, scorer
+from experiments._language_programs import check, made, reader, recipe, scorer
 from rnnlab import cli, decode
 from rnnlab.cells import CELLS, own
 from rnnlab.data import text
-from rnnlab.data.vocabularies import Vocabulary, characters, words
+from rnnlab.data.vocabularies import UNKNOWN, Vocabulary, characters, words
 from rnnlab.errors import InputError
 from rnnlab.models.kneser_ney import kneser_ney
 from rnnlab.models.language_model import READOUTS
@@ -35,6 +35,7 @@ from rnnlab.models.ngrams import baselines
 from rnnlab.predictions import Answer, Predictor
 
 RESUMES = True
+TEMPERATURE = 0.8  # of what is written after training
 LEVELS = {"characters": characters, "words": words}
 
 
@@ -116,15 +117,16 @@ def run(config: Config, given: Inputs, run) -> None:
         run.metrics(kind="test", **one.facts, seed=seed, loss=loss)
         model = made(config, _cell(config, one.facts["cell"]), given.vocabulary.size)
         of = reader(model, params, given.vocabulary)
-        pieces = _continued(of, Predicting(length=config.written), "", seed)
-        run.metrics(kind="written", **one.facts, seed=seed, text="".join(piece for piece, _ in pieces))
+        pieces = of.write(of.read(""), decode.sampled(temperature=TEMPERATURE), seed)
+        written = "".join(piece for piece, _ in islice(pieces, config.written))
+        run.metrics(kind="written", **one.facts, seed=seed, temperature=TEMPERATURE, text=written)
 
     _training.every(config, [recipe(config, given, cell) for cell in config.cell], given.hashes, run, finish)
 
 
 def _data(config: Config, given: Inputs) -> dict[str, Any]:
     grams = baselines(given.train, given.test, given.vocabulary.size)
-    unknown = given.vocabulary.specials.index("<unknown>")
+    unknown = given.vocabulary.special(UNKNOWN)
     return dict(
         name=given.source.name, origin=given.source.origin, vocabulary=given.vocabulary.size,
         train=len(given.train), validation=len(given.validation), test=len(given.test),
@@ -170,50 +172,30 @@ def predictor(run, how: Predicting) -> Predictor:
     if how.cell and how.cell not in labels:
         raise InputError(f"cell: expected one of {', '.join(labels)}, got {how.cell!r}")
     chosen = _training.best_of(run, **({"cell": how.cell} if how.cell else {}))
+    of_model = {name: chosen[name] for name in ("cell", "seed")}
     vocabulary = _training.kept_vocabulary(run, "text")
     cell = _cell(config, chosen["cell"])
     model = made(config, cell, vocabulary.size)
     params = _training.best(run, model.init, f"{chosen['cell']}_seed{chosen['seed']}")
-    of, choose = reader(model, params, vocabulary), _chooser(how)
+    of = reader(model, params, vocabulary)
+    choose = decode.sampled(temperature=how.temperature, top_k=how.top_k, top_p=how.top_p)
 
     def said(given: str) -> Iterator[Answer]:
+        prompt = of.read(given)
         yield Answer(given, None)
         told, total = "", 0.0
-        for piece, nats in _continued(of, how, given, how.sample, choose):
+        for piece, nats in islice(of.write(prompt, choose, how.sample), how.length):
             told, total = told + piece, total + nats
             yield Answer(piece, None)
-        ids = vocabulary.encode(given)
-        unknown = int((ids == vocabulary.special("<unknown>")).sum())
-        nats = of.prompt(ids)[2]
-        note = f"\n({unknown} of {len(ids)} {config.level} are unknown to the model)" if unknown else ""
-        yield Answer(
-            f"{note}\n",
-            dict(
-                text=given, continuation=told, log_probability=total, nats=None if math.isnan(nats) else nats,
-                ids=len(ids), unknown=unknown, cell=chosen["cell"], seed=chosen["seed"],
-            ),
+        count, unknown = len(prompt.ids), int((prompt.ids == vocabulary.special(UNKNOWN)).sum())
+        note = f"\n({unknown} of {count} {config.level} are unknown to the model)" if unknown else ""
+        row = dict(
+            text=given, continuation=told, log_probability=total,
+            nats=None if math.isnan(prompt.nats) else prompt.nats, ids=count, unknown=unknown, **of_model,
         )  # fmt: skip
+        yield Answer(f"{note}\n", row)
 
     return said
-
-
-def _chooser(how: Predicting) -> decode.Choose:
-    return decode.sampled(temperature=how.temperature, top_k=how.top_k, top_p=how.top_p)
-
-
-def _continued(
-    of: Reader, how: Predicting, given: str, seed: int, choose: decode.Choose | None = None
-) -> Iterator[tuple[str, float]]:
-    """Pieces of text as they are written, and ln P of each."""
-    ids = of.vocabulary.encode(given)
-    logits, carry, _ = of.prompt(ids)
-    last, spaced = ids[-1:].tolist(), of.vocabulary.kind == "words" and given[-1:].isspace()
-    pieces = decode.stream(of.next, logits, carry, jax.random.key(seed), choose or _chooser(how))
-    for _, one in zip(range(how.length), pieces, strict=False):
-        # A word's piece is what it adds to the one before: a space perhaps, and none before a comma.
-        piece = of.vocabulary.decode([*last, one.id])[len(of.vocabulary.decode(last)) :]
-        yield piece.lstrip(" ") if spaced else piece, one.log_probability
-        last, spaced = [one.id], False
 
 
 if __name__ == "__main__":

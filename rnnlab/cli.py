@@ -102,9 +102,19 @@ def _dispatch(
     if name not in names:
         raise InputError(f"no experiment is called {name!r}{nearest(name, [*names, *COMMANDS])}")
     if not _asks_help(argv):
-        restart(argv)
+        restart([*argv, *_devices_of_preset(f"{experiments.__name__}.{name}", argv)])
     module = importlib.import_module(f"{experiments.__name__}.{name}")
     return Job(module, name, program + " " + name, Path(module.__file__).parent).launch(argv, stop)
+
+
+def _devices_of_preset(module: str, argv: list[str]) -> list[str]:
+    """--devices=N where a preset says it and no flag does: what the process is started with hangs on it."""
+    words = [word.lstrip("-") for word in argv if word.startswith("-")]
+    if not any(word.partition("=")[0] == "preset" for word in words) or any(w.startswith("devices") for w in words):
+        return []
+    presets = getattr(importlib.import_module(module), "PRESETS", NO_PRESETS)
+    asked = [values for name, values in presets.items() if f"preset={name}" in words or name in argv]
+    return [f"--devices={values['devices']}" for values in asked if "devices" in values]
 
 
 @dataclasses.dataclass(frozen=True)
