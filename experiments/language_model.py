@@ -61,7 +61,7 @@ class Config(_training.Config):
 
 
 PRESETS = {
-    "two_cores": dict(steps=7000, measurements=14, dropout=0.2, devices=2, seeds=1),
+    "two_cores": dict(layers=2, steps=3000, dropout=0.2, devices=2, seeds=1),
     "longer": dict(hidden=512, steps=14000, measurements=28, dropout=0.4, devices=2, seeds=1),
     "words": dict(
         level="words", readout="tied", embedding=0, hidden=200, dropout=0.5, weight_dropout=0.3, at_least=3, length=35,

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from rnnlab.errors import InputError
 from rnnlab.flags import flag
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 Predictor = Callable[[str], Iterator[Answer]]
 
 
-def texts(asked: Asked, standard: BinaryIO | None = None) -> Iterator[str]:
+def texts(asked: Asked, standard: Iterable[bytes] | None = None) -> Iterator[str]:
     """The texts that were asked for, one after another as they come; a line's end belongs to none.
 
     InputError for both a text and a file, for a file that cannot be read, and for what is not UTF-8.
@@ -68,7 +68,7 @@ def answer(predictor: Predictor, given: Iterable[str], as_json: bool) -> int:
     return 0
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[str]:
+def _lines(file: Iterable[bytes], name: str) -> Iterator[str]:
     for number, line in enumerate(file, 1):
         yield _whole(line.removesuffix(b"\n").removesuffix(b"\r"), f"{name}, line {number}")
 

@@ -30,11 +30,11 @@ def prose(sentences: int) -> str:
     return "".join(" ".join(draw.choices(words, k=6)).capitalize() + ".\n" for _ in range(sentences))
 
 
-@pytest.fixture(scope="module", params=["characters", "words"])
+@pytest.fixture(scope="module", params=["characters", pytest.param("words", marks=pytest.mark.slow)])
 def finished(request, tmp_path_factory) -> runs.Run:
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "text.txt").write_text(prose(60) + "Zebra zoo!\n")  # only the last tenth has these
-    flags = TINY | dict(level=request.param, text=folder / "text.txt", cell="lstm,gru")
+    flags = TINY | dict(level=request.param, text=folder / "text.txt", cell="elman,gru")
     flags |= dict(readout="tied", embedding=0, weight_dropout=0.2) if request.param == "words" else {}
     assert launching.launched("language_model", folder / "runs", **flags) == 0
     return launching.only_run(folder / "runs")
@@ -78,7 +78,7 @@ def test_tenths_are_in_time_order():
     assert [len(part) for part in tenths(text)] == [45, 6, 6] and "".join(tenths(text)) == text
 
 
-@pytest.mark.parametrize("count", [2, 99, 1000, 7001])
+@pytest.mark.parametrize("count", [2, 99, 7001])
 def test_every_id_but_the_first_is_scored_once(count):
     config = language_model.Config(hidden=5, embedding=3)
     model = made(config, "lstm", 6)
@@ -120,11 +120,11 @@ def test_any_text_is_read(finished, text):
 
 
 def test_a_cell_that_was_not_trained_is_refused(finished):
-    with pytest.raises(InputError, match="cell: expected one of lstm, gru, got 'elman'"):
-        language_model.predictor(finished, language_model.Predicting(cell="elman"))
+    with pytest.raises(InputError, match="cell: expected one of elman, gru, got 'lstm'"):
+        language_model.predictor(finished, language_model.Predicting(cell="lstm"))
 
 
-@pytest.mark.parametrize("length", [1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 7])
+@pytest.mark.parametrize("length", [1, PIECE, PIECE + 1])
 def test_a_prompt_read_in_pieces_is_read_whole(length):
     vocabulary = characters("abcd")
     model = made(language_model.Config(hidden=6, embedding=3), "gru", vocabulary.size)
@@ -155,9 +155,9 @@ def test_greedy_writing_is_the_likeliest_id_after_all_before():
 
 
 def test_an_empty_prompt_begins_after_a_line():
-    vocabulary = characters("ab\n")
-    assert vocabulary.tokens[_language_programs.begin(vocabulary)] == "\n"
-    assert vocabulary.tokens[_language_programs.begin(characters("ab"))] == "a"
+    for text, first in (("ab\n.", "\n"), ("ab.", "."), ("ab", "a")):
+        vocabulary = characters(text)
+        assert vocabulary.tokens[_language_programs.begin(vocabulary)] == first
 
 
 # What is refused.
