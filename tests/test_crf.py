@@ -212,18 +212,20 @@ def test_agrees_with_crfsuite(suite):
     chain = crf.Chain(jnp.asarray(A), jnp.zeros(C), jnp.zeros(C))
     assert len(labels) == C and np.abs(A).max() > 0.1
     random = np.random.default_rng(6)
-    for length in (1, 2, 7, 30):
+    lengths = np.array([1, 2, 7, 30], np.int32)
+    emissions, paths, texts = np.zeros((30, 4, C)), random.integers(0, C, (30, 4)), []
+    for row, length in enumerate(lengths):
         items = [{f"f{n}": float(random.normal()) for n in random.choice(6, 3, replace=False)} for _ in range(length)]
-        emissions = np.zeros((length, C))
         for t, item in enumerate(items):
             for (name, label), weight in info.state_features.items():
-                emissions[t, place[label]] += weight * item.get(name, 0.0)
+                emissions[t, row, place[label]] += weight * item.get(name, 0.0)
+        texts.append(items)
+    shares, best = crf.marginals(chain, emissions, lengths), crf.viterbi(chain, emissions, lengths)
+    nats = crf.negative_log_likelihood(chain, emissions, paths, lengths)
+    for row, (items, length) in enumerate(zip(texts, lengths, strict=True)):
         tagger.set(items)
-        shares = crf.marginals(chain, jnp.asarray(emissions))
         theirs = [[tagger.marginal(label, t) for label in labels] for t in range(length)]
-        np.testing.assert_allclose(shares, theirs, rtol=1e-5)  # of its weights it says six decimals
-        best = crf.viterbi(chain, jnp.asarray(emissions))
-        assert [labels[n] for n in best.tags.tolist()] == tagger.tag()
-        path = random.integers(0, C, length)
-        nats = crf.negative_log_likelihood(chain, jnp.asarray(emissions), jnp.asarray(path))
-        np.testing.assert_allclose(-np.log(tagger.probability([labels[n] for n in path])), nats, rtol=1e-5)
+        np.testing.assert_allclose(shares[:length, row], theirs, rtol=1e-5)  # of its weights it says six decimals
+        assert [labels[n] for n in best.tags[:length, row].tolist()] == tagger.tag()
+        chance = tagger.probability([labels[n] for n in paths[:length, row]])
+        np.testing.assert_allclose(-np.log(chance), nats[row], rtol=1e-5)
