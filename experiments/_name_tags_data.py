@@ -166,14 +166,12 @@ class Encoder(NamedTuple):
         return {"words": self.words.encode([normal(word) for word in words]), "characters": spelled, "shapes": shapes}
 
 
-def encoder(train: list[Sentence], longest: int) -> tuple[Encoder, int | None]:
-    """From the training split alone, and the first id of the words that it has once: theirs are the last ones."""
+def encoder(train: list[Sentence], longest: int) -> tuple[Encoder, np.ndarray]:
+    """From the training split alone, and how often it has each word [V]; 0 times the unknown one."""
     known = [[normal(word) for word in one.words] for one in train]
-    counts = Counter(word for words in known for word in words)
-    often = sum(count > 1 for count in counts.values())
     spelling = characters((word for one in train for word in one.words), specials=(PAD, UNKNOWN), at_least=2)
-    words = tokens(known)
-    return Encoder(words, spelling, longest), words.size - len(counts) + often if often < len(counts) else None
+    words, counts = tokens(known), Counter(word for words in known for word in words)
+    return Encoder(words, spelling, longest), np.array([counts[word] for word in words.tokens], np.int32)
 
 
 def column_store(sentences: list[Sentence], encoder: Encoder) -> columns.Columns:

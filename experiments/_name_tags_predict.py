@@ -61,7 +61,7 @@ def _asked(run: Any, how: Predicting) -> Asked:
     vocabularies = (_training.kept_vocabulary(run, name) for name in ("words", "characters"))
     encoder = data.Encoder(*vocabularies, config.longest)
     [cell] = [name for name in config.cell if own.label(name) == best["cell"]]
-    model = tagger(config, best["head"], cell, encoder, known["tags"], None)
+    model = tagger(config, best["head"], cell, encoder, known["tags"])
     part = f"{best['head']}_{best['cell']}_seed{best['seed']}"
     params = restore_params(run.path / "checkpoints" / part, jax.eval_shape(model.init, jax.random.key(0)))
     seen = frozenset(run.load("training")["sentences"].tolist())

@@ -38,17 +38,18 @@ class Said(NamedTuple):
 Ask = Callable[[PyTree, Columns], list[Said]]
 
 
-def tagger(config: Any, head: str, cell: str, encoder: data.Encoder, tags: Sequence[str], rare: int | None) -> Tagger:
-    """The model that a configuration asks for; rare: as `Tagger` takes it, only for training."""
+def tagger(config: Any, head: str, cell: str, encoder: data.Encoder, tags: Sequence[str], counts: Any = None) -> Tagger:
+    """The model that a configuration asks for; counts: of words, for training."""
     made = own.factory(cell)(config.hidden)
     sizes = Vocabularies(encoder.words.size, encoder.spelling.size, len(data.SHAPES), len(tags))
     widths = Widths(word=config.embedding, filters=config.filters)
-    how = dict(dropout=config.dropout, rare=rare, forgotten=config.forgotten)
+    how = dict(dropout=config.dropout, counts=counts, forgotten=config.forgotten)
     return Tagger((Directions(made, made),) * config.layers, sizes, HEADS[head](tags), widths, **how)
 
 
 def asking(model: Tagger, rows: int = 32) -> Ask:
-    """So many rows at a time, every sentence of some columns, in their order; compiled once for each power of two of words."""
+    """Of every sentence of some columns, in their order, so many rows at a time; compiled once for each power of two of
+    words."""
 
     @jax.jit
     def program(params: PyTree, batch: Words) -> tuple:
@@ -118,7 +119,7 @@ def programs(config: Any, given: Any) -> list[Program]:
     made = []
     for head in config.head:
         for cell in config.cell:
-            model = tagger(config, head, cell, encoder, corpus.tags, given.rare)
+            model = tagger(config, head, cell, encoder, corpus.tags, given.counts)
             ask, label = asking(model), own.label(cell)
             recipe = Recipe(
                 name=f"{head}_{label}", facts={"head": head, "cell": label}, init=model.init, loss=model.loss,

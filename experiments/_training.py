@@ -157,7 +157,8 @@ def _trained(
         for seen in fit(
             step, state, recipe.batches, position=[seed, 0, 0], steps=config.steps,
             evaluate=lambda state: recipe.evaluate(jax.device_get(state.params)), evaluate_at=config.points,
-            score=recipe.score, checkpoints=checkpoints, journal=events, describe=describe, stop=run.stop, progress=progress,
+            score=recipe.score, checkpoints=checkpoints, journal=events, describe=describe, stop=run.stop,
+            progress=progress,
         ):  # fmt: skip
             match seen:
                 case Step(number, metrics):

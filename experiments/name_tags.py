@@ -42,7 +42,7 @@ class Config(_training.Config):
     filters: int = cli.flag(32, "features of a word's spelling", low=1)
     longest: int = cli.flag(20, "characters of a word that are read; of a longer one its beginning and end", low=2)
     dropout: float = cli.flag(0.5, "rate at which features are dropped between layers", low=0.0, high=0.95)
-    forgotten: float = cli.flag(0.5, "rate at which words seen once are unknown in training", low=0.0, high=1.0)
+    forgotten: float = cli.flag(1.0, "a: in training a word seen n times is unknown at the rate a / (a + n)", low=0.0)
     buckets: int = cli.flag(3, "lengths that sentences are padded to in training", low=1)
     steps: int = cli.flag(1600, "training steps", low=1)
     measurements: int = cli.flag(16, "validations, evenly over training; the best one is kept", low=1)
@@ -68,11 +68,11 @@ Predicting, predictor = _name_tags_predict.Predicting, _name_tags_predict.predic
 
 
 class Inputs(NamedTuple):
-    """rare: the first id of the words that the training split has once. own: a reader's cells' files and hashes."""
+    """counts: how often the training split has each word, [V]. own: a reader's cells' files and hashes."""
 
     corpus: data.Corpus
     encoder: data.Encoder
-    rare: int | None
+    counts: np.ndarray
     own: dict[str, str]
 
     @property
@@ -93,8 +93,8 @@ def inputs(config: Config) -> Inputs:
     corpus = {"wnut17": data.wnut17, "lecture": data.lecture}.get(
         config.data, lambda: data.files(list(config.files.values()))
     )()
-    encoder, rare = data.encoder(corpus.train, config.longest)
-    return Inputs(corpus, encoder, rare, own.sources(config.cell))
+    encoder, counts = data.encoder(corpus.train, config.longest)
+    return Inputs(corpus, encoder, counts, own.sources(config.cell))
 
 
 def run(config: Config, given: Inputs, run: Any) -> None:

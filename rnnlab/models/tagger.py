@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
@@ -133,10 +134,13 @@ class Tagger(NamedTuple):
     """cells: first layer first, `Directions` for both ways.
 
     The spelling of a word is the largest answer of each filter anywhere in it (a convolution over its characters and a
-    maximum: Ma & Hovy 2016, section 2.1). dropout: in training, the rate at which features of what each layer and the
-    readout read are dropped, the same ones at every word of a row (Gal & Ghahramani 2016, section 4.2). rare: the first
-    id of the words that were seen once, all further ones too; in training they are UNKNOWN at the rate `forgotten`, so
-    that there is something to learn of it (Lample et al. 2016, section 4.1). None: no word is.
+    maximum: Ma & Hovy 2016, section 2.1).
+
+    dropout:   in training, the rate at which features of what each layer and the readout read are dropped, the same
+               ones at every word of a row (Gal & Ghahramani 2016, section 4.2)
+    counts:    how often each word was seen, [V]; in training a word is UNKNOWN with probability forgotten / (forgotten
+               + its count), so that there is something to learn of what is unknown, and of the spelling and the
+               neighbours of what is rare (Kiperwasser & Goldberg 2016). None: never
     """
 
     cells: Sequence[Cell | Directions]
@@ -144,8 +148,8 @@ class Tagger(NamedTuple):
     decoder: Decoder
     widths: Widths = Widths()
     dropout: float = 0.0
-    rare: int | None = None
-    forgotten: float = 0.5
+    counts: Int[np.ndarray, " V"] | None = None
+    forgotten: float | int = 0.25
 
     def init(self, key: Key[Array, ""], dtype=jnp.float32) -> Params:
         """Embeddings of characters and shapes N(0, 1), of words N(0, SMALL^2); the rest as cells, linen and decoder
@@ -184,11 +188,10 @@ class Tagger(NamedTuple):
     def features(self, params: Params, batch: Words, keys: Key[Array, " B"] | None = None) -> Float[Array, "T B D"]:
         """What the first layer reads of every word: its embedding, its spelling, and its shape's embedding."""
         dtype, widths, words = jax.tree.leaves(params.readout)[0].dtype, self.widths, jnp.asarray(batch.words)
-        if keys is not None and self.rare is not None:
-            draw = lambda key: jax.random.bernoulli(  # noqa: E731
-                jax.random.fold_in(key, len(self.cells) + 1), self.forgotten, (len(words),)
-            )
-            words = jnp.where((words >= self.rare) & jax.vmap(draw, out_axes=1)(keys), UNKNOWN, words)
+        if keys is not None and self.counts is not None and self.forgotten:
+            rates = jnp.asarray(self.forgotten / (self.forgotten + self.counts), jnp.float32)[words]
+            draw = lambda key: jax.random.uniform(jax.random.fold_in(key, len(self.cells) + 1), (len(words),))  # noqa: E731
+            words = jnp.where(jax.vmap(draw, out_axes=1)(keys) < rates, UNKNOWN, words)
         of_words = _embed(self.sizes.words, widths.word, dtype).apply(params.words, words)
         of_shapes = _embed(self.sizes.shapes, widths.shape, dtype).apply(params.shapes, jnp.asarray(batch.shapes))
         spelled = self.spelling(params, jnp.asarray(batch.characters))
