@@ -10,8 +10,8 @@ from rnnlab import figures
 
 BASELINE = "0.6"
 NORM = r"$\|\,\partial L / \partial\,\mathrm{carry}_t\|$"
-CHARACTER = 0.0068  # width of a monospaced character in a figure of 10.5 inches
-LINE = 0.19  # inches
+CHARACTER = 0.0062  # width of a monospaced character, as a share of the figure's
+LINE = 0.2  # inches
 
 
 def figure(config: Any, run: Any):
@@ -21,7 +21,7 @@ def figure(config: Any, run: Any):
     [data] = of(rows, "data")
     shown = sentences_of(rows)
     middle = 2.6 if data["held_out"] else 2.1 * len(models(rows))
-    heights = [2.6, middle, 2.5, 0.5 + LINE * (len(models(rows)) + 2) * len(shown)]
+    heights = [2.6, middle, 2.5, 0.4 + LINE * (len(models(rows)) + 1.6) * len(shown)]
     with figures.style():
         drawn = figures.figure(10.5, sum(heights))
         top, second, third, bottom = drawn.subfigures(4, 1, height_ratios=heights)
@@ -55,22 +55,26 @@ def curves_of(config: Any, rows: Sequence[dict], kind: str, what: str, scale: fl
 
 def draw_f1(place, config: Any, rows: Sequence[dict], data: dict) -> None:
     """Entity F1 on validation; what no network reaches."""
-    axis, where = place.subplots(), "validation" if data["held_out"] else "training"
+    axis = place.subplots()
     chance = {"most frequent tag": 100 * of(rows, "baseline")[0]["validation_f1"]}
-    curves = curves_of(config, rows, "validation", "f1", 100)
-    figures.curves(axis, {}, curves, quantity=f"entity F1 on {where} sentences, %", chance=chance)
+    figures.curves(axis, {}, curves_of(config, rows, "validation", "f1", 100), quantity="entity F1, %", chance=chance)
     axis.set_ylim(bottom=0)
-    axis.legend(loc="lower right")
-    figures.heading(place, f"a  Entities found ({where}); thin: every seed")
+    handles, labels = axis.get_legend_handles_labels()
+    axis.legend(handles, [label.removesuffix(", validation") for label in labels], loc="lower right")
+    where = "on validation" if data["held_out"] else "on the sentences of training"
+    thin = "; thin: every seed" if config.seeds > 1 else ""
+    figures.heading(place, f"a  Entities found, {where}{thin}")
 
 
 def draw_loss(place, config: Any, rows: Sequence[dict], data: dict) -> None:
+    """Of training batches, and of validation where that is something else."""
     axis = place.subplots()
     training, validation = (curves_of(config, rows, kind, "loss") for kind in ("train", "validation"))
-    figures.curves(axis, training, validation, quantity="loss, nats a word", chance={})
+    shown = (training, validation) if data["held_out"] else (training, {})
+    figures.curves(axis, *shown, quantity=r"$-\ln$ P(tags), nats a word", chance={})
     axis.set_yscale("log")
-    axis.legend(loc="upper right" if data["held_out"] else "lower left", ncols=2)
-    figures.heading(place, "b  Loss: a CRF's counts whole sentences, softmax's every word by itself")
+    axis.legend(loc="upper right", ncols=len(models(rows)))
+    figures.heading(place, "b  Loss, of all tags of a sentence together")
 
 
 def draw_types(place, config: Any, rows: Sequence[dict]) -> None:
@@ -159,19 +163,19 @@ def draw_sentences(place, rows: Sequence[dict], shown: Sequence[dict]) -> None:
     """Words side by side; below each, for every model, its 0 or 1 and the probability of 1, darker where higher."""
     axis = place.subplots()
     axis.set_axis_off()
-    lines = len(models(rows)) + 2
+    lines = len(models(rows)) + 1.6
     axis.set(xlim=(0, 1), ylim=(lines * len(shown), 0))
-    mono = dict(family="DejaVu Sans Mono", fontsize=7, va="center")
+    mono = dict(family="DejaVu Sans Mono", fontsize=7.5, va="center")
     seed = shown[0]["seed"]
     for n, sentence in enumerate(shown):
         y = n * lines + 0.6
         widths = [max(len(word), 6) + 1.5 for word in sentence["words"]]
         places = 0.09 + CHARACTER * np.append(0, np.cumsum(widths))
-        axis.text(0.0, y, "seen in training" if sentence["seen"] else "unseen", color="0.4", fontsize=7, va="center")
+        axis.text(0.0, y, "seen in training" if sentence["seen"] else "unseen", color="0.4", fontsize=7.5, va="center")
         for x, word in zip(places, sentence["words"], strict=False):
             axis.text(x, y, figures.plain(word), **mono, fontweight="bold")
         for m, (head, cell) in enumerate(models(rows)):
-            axis.text(0.0, y + m + 1, name_of(rows, head, cell), fontsize=7, va="center")
+            axis.text(0.0, y + m + 1, name_of(rows, head, cell), fontsize=7.5, va="center")
             [row] = of(rows, "sentence", head=head, cell=cell, seed=seed, text=sentence["text"])
             for x, one, chance in zip(places, row["ones"], row["chance_of_1"], strict=False):
                 box = dict(facecolor=figures.COLOURS[1], alpha=0.75 * chance, linewidth=0, pad=1.5)

@@ -56,7 +56,7 @@ def name_of(rows: Sequence[dict], head: str, cell: str) -> str:
 def overall(config: Any, rows: Sequence[dict], data: dict) -> str:
     where = "test" if data["held_out"] else "training"
     header = [f"{where}, %", "entity F1", "precision", "recall", "surface F1", "0/1 right", "F1 of 1"]
-    header += ["validation F1", "nats/word", "at step", "parameters"]
+    header += ["validation F1" if data["held_out"] else "F1 at stop", "nats/word", "at step", "parameters"]
     lines = []
     for head, cell in models(rows):
         tests, chosen = (of(rows, kind, head=head, cell=cell) for kind in ("test", "chosen"))
@@ -65,7 +65,7 @@ def overall(config: Any, rows: Sequence[dict], data: dict) -> str:
                 name_of(rows, head, cell),
                 *(percent(tests, what) for what in SCORES),
                 percent(chosen, "f1"),
-                report.spread([row["loss"] for row in chosen], 3),
+                report.spread([row["loss"] for row in chosen], 3 if data["held_out"] else 5),
                 " ".join(str(row["step"]) for row in chosen),
                 f"{chosen[0]['parameters']:,}",
             ]
@@ -107,11 +107,18 @@ def sentences(rows: Sequence[dict], data: dict) -> str:
         every = of(rows, "sentence", head=head, cell=cell)
         first = [row for row in every if row["seed"] == every[0]["seed"]]
         title = f"{name_of(rows, head, cell)}, seed {every[0]['seed']}: words with 0/1 and P(1)"
-        blocks.append("\n".join([title, *(_sentence(row, every) for row in first)]))
+        begun = of(rows, "validation", head=head, cell=cell, seed=every[0]["seed"], step=0)[0].get("terms", [])
+        lines = []
+        for row in first:
+            count = len(row.get("terms", ()))
+            lines.append(_sentence(row, every, begun[:count]))
+            begun = begun[count:]
+        blocks.append("\n".join([title, *lines]))
     return "\n\n".join(blocks)
 
 
-def _sentence(row: dict, every: Sequence[dict]) -> str:
+def _sentence(row: dict, every: Sequence[dict], begun: Sequence[float]) -> str:
+    """begun: its terms before training."""
     words = [f"{w} {one} ({p:.2f})" for w, one, p in zip(row["words"], row["ones"], row["chance_of_1"], strict=True)]
     typed = [f"{w}/{tag}" for w, tag in zip(row["words"], row["tags"], strict=True) if tag != "O"]
     seen = "seen in training" if row["seen"] else f"unseen; {row['known']} of {len(row['words'])} words known"
@@ -121,8 +128,13 @@ def _sentence(row: dict, every: Sequence[dict]) -> str:
         right = sum(one["ones"] == one["answer"] for one in same)
         lines[1] += f"; the lecture says {' '.join(map(str, row['answer']))}: all right in {right} of {len(same)} seeds"
     if "terms" in row:
-        lines.append("loss: " + " + ".join(f"{term:.4f}" for term in row["terms"]) + f" = {row['total']:.4f} nats")
+        lines += [f"loss before training: {_summed(begun)}", f"loss after training:  {_summed(row['terms'])}"]
     return "\n".join(_wrapped(line) for line in lines)
+
+
+def _summed(terms: Sequence[float]) -> str:
+    """loss 1 + loss 2 + ... = total, in nats."""
+    return " + ".join(f"{term:.4f}" for term in terms) + f" = {sum(terms):.4f} nats"
 
 
 def _wrapped(line: str) -> str:
