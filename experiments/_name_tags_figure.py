@@ -58,9 +58,8 @@ def draw_f1(place, config: Any, rows: Sequence[dict], data: dict) -> None:
     axis = place.subplots()
     chance = {"most frequent tag": 100 * of(rows, "baseline")[0]["validation_f1"]}
     figures.curves(axis, {}, curves_of(config, rows, "validation", "f1", 100), quantity="entity F1, %", chance=chance)
-    axis.set_ylim(bottom=0)
-    handles, labels = axis.get_legend_handles_labels()
-    axis.legend(handles, [label.removesuffix(", validation") for label in labels], loc="lower right")
+    axis.set_ylim(0, 1.08 * axis.get_ylim()[1])
+    _legend(axis, loc="lower right")
     where = "on validation" if data["held_out"] else "on the sentences of training"
     thin = "; thin: every seed" if config.seeds > 1 else ""
     figures.heading(place, f"a  Entities found, {where}{thin}")
@@ -70,11 +69,21 @@ def draw_loss(place, config: Any, rows: Sequence[dict], data: dict) -> None:
     """Of training batches, and of validation where that is something else."""
     axis = place.subplots()
     training, validation = (curves_of(config, rows, kind, "loss") for kind in ("train", "validation"))
-    shown = (training, validation) if data["held_out"] else (training, {})
-    figures.curves(axis, *shown, quantity=r"$-\ln$ P(tags), nats a word", chance={})
+    figures.curves(
+        axis, training if data["held_out"] else {}, validation, quantity=r"$-\ln$ P(tags), nats a word", chance={}
+    )
     axis.set_yscale("log")
-    axis.legend(loc="upper right", ncols=len(models(rows)))
+    if data["held_out"]:
+        axis.legend(loc="upper right", ncols=len(models(rows)))
+    else:
+        _legend(axis, loc="upper right")
     figures.heading(place, "b  Loss, of all tags of a sentence together")
+
+
+def _legend(axis, **where: Any) -> None:
+    """Of models alone, where no other curves stand beside those of validation."""
+    handles, labels = axis.get_legend_handles_labels()
+    axis.legend(handles, [label.removesuffix(", validation") for label in labels], **where)
 
 
 def draw_types(place, config: Any, rows: Sequence[dict]) -> None:
@@ -124,11 +133,18 @@ def draw_terms(place, config: Any, rows: Sequence[dict]) -> None:
 
 def draw_norms(place, config: Any, run: Any, rows: Sequence[dict], data: dict) -> None:
     """The gradient of a sentence's loss at every word, each layer and direction, early and late in training."""
+    figures.heading(place, "d  Gradient of a sentence's loss with respect to the carry at each word, mean over seeds")
+    parts = {(h, c): [f"{h}_{c}_seed{seed}" for seed in seeds_of(config)] for h, c in models(rows)}
+    every = [part for of_model in parts.values() for part in of_model]
+    met = [n for n in data["bounds"] if all((run.path / f"series/{part}_norms_{n}.bin").exists() for part in every)]
+    if not met:
+        place.text(0.5, 0.5, "no length of batches was met by every model and seed: too few steps", ha="center")
+        return
+    length = met[len(met) // 2]
     names = [f"layer {n + 1}, {way}" for n in range(config.layers) for way in ("forward", "backward")]
     axes = place.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
-    length = data["bounds"][len(data["bounds"]) // 2]
     for n, (head, cell) in enumerate(models(rows)):
-        series = (run.series(f"{head}_{cell}_seed{seed}_norms_{length}") for seed in seeds_of(config))
+        series = (run.series(f"{part}_norms_{length}") for part in parts[head, cell])
         logs = [np.where(np.isfinite(one), one, np.nan) / figures.LN10 for one in series]
         tenth = max(1, min(map(len, logs)) // 10)
         for when, look, steps in (("first", ":", slice(0, tenth)), ("last", "-", slice(-tenth, None))):
@@ -144,7 +160,6 @@ def draw_norms(place, config: Any, run: Any, rows: Sequence[dict], data: dict) -
     axes[0].set_ylabel(NORM)
     place.supxlabel(f"word of the sentence (batches padded to {length})", fontsize=8)
     place.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", title="of training")
-    figures.heading(place, "d  Gradient of a sentence's loss with respect to the carry at each word, mean over seeds")
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -169,7 +184,7 @@ def draw_sentences(place, rows: Sequence[dict], shown: Sequence[dict]) -> None:
     seed = shown[0]["seed"]
     for n, sentence in enumerate(shown):
         y = n * lines + 0.6
-        widths = [max(len(word), 6) + 1.5 for word in sentence["words"]]
+        widths = [max(len(word), 6) + 2 for word in sentence["words"]]
         places = 0.09 + CHARACTER * np.append(0, np.cumsum(widths))
         axis.text(0.0, y, "seen in training" if sentence["seen"] else "unseen", color="0.4", fontsize=7.5, va="center")
         for x, word in zip(places, sentence["words"], strict=False):

@@ -63,7 +63,7 @@ def asking(model: Tagger, rows: int = 32) -> Ask:
 
     def ask(params: PyTree, columns: Columns) -> list[Said]:
         longest = max(SHORTEST, int(columns.lengths["words"].max()))
-        bounds = 2 ** np.arange(SHORTEST.bit_length() - 1, (longest - 1).bit_length() + 1)
+        bounds = [2**n for n in range(SHORTEST.bit_length() - 1, (longest - 1).bit_length() + 1)]
         source = batches.bucketed(columns, dict.fromkeys(columns.sequences, bounds), rows, order=plans.in_order)
         epoch, said = source(0, 0), [None] * columns.count
         for batch in map(epoch.batch, range(epoch.count)):

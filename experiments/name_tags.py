@@ -11,6 +11,10 @@ entity F1 on validation chooses the stopping point, and the test split is looked
     python launch.py name_tags --preset=lecture     # three sentences, learned by heart
     python launch.py name_tags --data=own --train_file=a.conll --validation_file=b.conll --test_file=c.conll
     python launch.py predict RUN --text="Rudolph Smith bought 1000 shares of tesla Inc. in March 2020"
+
+Takes about 12 minutes on two cores, the lecture's preset 1. Without pre-trained vectors or lists of names expect, on
+validation, entity F1 of 23 to 29 % by either head, where the most frequent tag of each word has 14.8 %; the shared
+task's systems, which used some of those, reached 26 to 42 % on test.
 """
 
 import dataclasses
@@ -39,12 +43,14 @@ class Config(_training.Config):
     layers: int = cli.flag(1, "bidirectional layers, L", low=1)
     hidden: int = cli.flag(100, "hidden units of each direction, H", low=1)
     embedding: int = cli.flag(64, "features of an embedded word", low=1)
-    filters: int = cli.flag(32, "features of a word's spelling", low=1)
+    filters: int = cli.flag(48, "features of a word's spelling", low=1)
     longest: int = cli.flag(20, "characters of a word that are read; of a longer one its beginning and end", low=2)
-    dropout: float = cli.flag(0.5, "rate at which features are dropped between layers", low=0.0, high=0.95)
-    forgotten: float = cli.flag(1.0, "a: in training a word seen n times is unknown at the rate a / (a + n)", low=0.0)
-    buckets: int = cli.flag(3, "lengths that sentences are padded to in training", low=1)
+    dropout: float = cli.flag(0.4, "rate at which features are dropped between layers", low=0.0, high=0.95)
+    forgotten: float = cli.flag(0.5, "a: in training a word seen n times is unknown at the rate a / (a + n)", low=0.0)
+    buckets: int = cli.flag(2, "lengths that sentences are padded to in training", low=1)
+    batch: int = cli.flag(16, "sentences in a training step, B", low=1)
     steps: int = cli.flag(1600, "training steps", low=1)
+    learning_rate: float = cli.flag(5e-3, "its highest step size", low=0.0)
     measurements: int = cli.flag(16, "validations, evenly over training; the best one is kept", low=1)
     chosen_by: str = cli.flag("f1", "what of the validation chooses the stopping point", choices=tuple(SCORES))
     data: str = cli.flag("wnut17", "what to learn; own: the three files", choices=DATA)

@@ -23,9 +23,9 @@ HEADS = {"softmax": softmax(), "crf": chain(crf.bio(NAMES))}
 pytestmark = pytest.mark.usefixtures("allow_promotion")
 
 
-def made(head, **how):
-    both = Directions(cells.gru(H), cells.elman(H))
-    return Tagger((both, both), SIZES, HEADS[head], WIDTHS, **how)
+def made(head, layers=1, **how):
+    both = Directions(cells.elman(H), cells.gru(H))
+    return Tagger((both,) * layers, SIZES, HEADS[head], WIDTHS, **how)
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +47,16 @@ def model(request):
 
 def test_the_loss_is_each_rows_own_and_the_sum_of_its_terms(model, batch):
     model, params = model
-    found, terms = model.loss(params, None, batch, None), model.terms(params, batch)
-    scores, _ = model.scores(params, batch)
+    found, terms = jax.jit(model.loss)(params, None, batch, None), jax.jit(model.terms)(params, batch)
+    scores, _ = jax.jit(model.scores)(params, batch)
     own = crf.constrained(params.decoder, crf.bio(NAMES)) if params.decoder else None
+    likelihood = jax.jit(crf.negative_log_likelihood)
     for row, length in enumerate(LENGTHS):
         mine, tags = np.asarray(scores[:length, row]), np.asarray(batch.tags[:length, row])
         if own is None:
             expected = np.log(np.exp(mine).sum(-1)).sum() - mine[np.arange(length), tags].sum()
         else:
-            expected = crf.negative_log_likelihood(own, mine, tags) if length else 0
+            expected = likelihood(own, mine, tags) if length else 0
         np.testing.assert_allclose(found.each[row], expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(terms.sum(0), found.each, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(terms[~INSIDE], 0)
@@ -65,10 +66,10 @@ def test_the_loss_is_each_rows_own_and_the_sum_of_its_terms(model, batch):
 
 def test_what_is_decoded_and_its_chances_are_those_of_the_decoder(model, batch):
     model, params = model
-    tags, chances = model.decode(params, batch), model.marginals(params, batch)
+    tags, chances = jax.jit(model.decode)(params, batch), jax.jit(model.marginals)(params, batch)
     np.testing.assert_allclose(np.where(INSIDE, chances.sum(-1), 1), 1, rtol=1e-9)
     assert not np.any(np.asarray(chances)[~INSIDE]) and not np.any(np.asarray(tags)[~INSIDE])
-    scores, _ = model.scores(params, batch)
+    scores, _ = jax.jit(model.scores)(params, batch)
     if params.decoder:
         best = crf.viterbi(crf.constrained(params.decoder, crf.bio(NAMES)), scores, LENGTHS).tags
     else:
@@ -85,14 +86,14 @@ def test_what_is_in_the_padding_changes_nothing(model, batch):
         jnp.where(inside, batch.words, 7), jnp.where(inside[..., None], batch.characters, 8),
         jnp.where(inside, batch.shapes, 2), batch.lengths, jnp.where(inside, batch.tags, 3),
     )  # fmt: skip
-    total = jax.value_and_grad(lambda params, batch: model.loss(params, None, batch, None).each.sum())
+    total = jax.jit(jax.value_and_grad(lambda params, batch: model.loss(params, None, batch, None).each.sum()))
     (one, mine), (two, other) = total(params, batch), total(params, torn)
     np.testing.assert_allclose(one, two, rtol=1e-12)
     for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
     longer = jax.tree.map(lambda leaf, axis: jnp.pad(leaf, [(0, 3), *[(0, 0)] * (leaf.ndim - 1)]) if axis else leaf,
                           batch, AXES)  # fmt: skip
-    np.testing.assert_allclose(model.loss(params, None, longer, None).each.sum(), one, rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(model.loss)(params, None, longer, None).each.sum(), one, rtol=1e-12)
 
 
 def test_the_spelling_is_the_largest_answer_of_a_window_anywhere_in_the_word():
@@ -139,7 +140,7 @@ def test_dropout_is_each_rows_own_and_none_without_keys(batch):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_step_trains_every_part_and_sees_every_layer_both_ways(head, batch):
-    model = made(head, dropout=0.2, counts=np.ones(SIZES.words, np.int32))
+    model = made(head, layers=2, dropout=0.2, counts=np.ones(SIZES.words, np.int32))
     params, adam = model.init(jax.random.key(7)), optimiser("adam", schedule("constant", peak=1e-2, steps=9, warm_up=0))
     before = jax.tree.map(np.asarray, params)
     state = init_state(params, adam, jax.random.key(8), ())
@@ -154,10 +155,11 @@ def test_a_step_trains_every_part_and_sees_every_layer_both_ways(head, batch):
     assert all(jax.tree.leaves(moved))
 
 
-def test_taps_give_the_gradient_at_every_word_and_none_at_padding(model, batch):
-    model, params = model
+def test_taps_give_the_gradient_at_every_word_and_none_at_padding(batch):
+    model = made("crf", layers=2)
+    params = model.init(jax.random.key(9), jnp.float64)
     total = lambda taps: model.loss(params, taps, batch, None).each.sum()  # noqa: E731
-    pulled = jax.grad(total)(model.taps(params, batch))
+    pulled = jax.jit(jax.grad(total))(model.taps(params, batch))
     assert len(pulled) == 2 and all(isinstance(one, Directions) for one in pulled)
     for leaf in jax.tree.leaves(pulled):
         sizes = np.abs(leaf).max(-1)
