@@ -21,7 +21,7 @@ from rnnlab.progress import Progress
 from rnnlab.train import devices
 from rnnlab.train.checkpoints import Checkpoints, restore_params
 from rnnlab.train.events import Events
-from rnnlab.train.fit import Final, Step, Validation, fit
+from rnnlab.train.fit import Final, Step, Validation, fit, loss_of
 from rnnlab.train.optimisers import OPTIMISERS, SCHEDULES, optimiser, schedule
 from rnnlab.train.state import init_state
 from rnnlab.train.step import train_step
@@ -66,7 +66,8 @@ class Recipe(NamedTuple):
     init:     key -> params. carry: params -> the first carry of truncated BPTT
     loss, taps, axes: as `rnnlab.train.step` takes them; taps None measures no gradient norms
     batches:  position (a seed, then integers) -> (position after, batch), without an end
-    evaluate: params (on the host) -> numbers by name on the validation split; the lowest `loss` is the best
+    evaluate: params (on the host) -> numbers by name on the validation split
+    score:    of those numbers, the lowest is the best: the `loss`, if nothing else is said
     """
 
     name: str
@@ -78,6 +79,7 @@ class Recipe(NamedTuple):
     batches: Callable[[Any], Iterator[tuple[Any, PyTree]]]
     evaluate: Callable[[PyTree], Mapping[str, Any]]
     carry: Callable[[PyTree], PyTree] = lambda params: ()
+    score: Callable[[Mapping[str, Any]], float] = loss_of
 
     def part(self, seed: int) -> str:
         return f"{self.name}_seed{seed}"
@@ -107,10 +109,10 @@ def best(run: Any, init: Callable[[jax.Array], PyTree], part: str) -> PyTree:
     return restore_params(run.path / "checkpoints" / part, jax.eval_shape(init, jax.random.key(0)))
 
 
-def best_of(run: Any, **facts: Any) -> dict[str, Any]:
-    """The `chosen` row with the lowest validation loss, of those with these facts: whom `predict` asks."""
+def best_of(run: Any, score: Callable[[Mapping[str, Any]], float] = loss_of, **facts: Any) -> dict[str, Any]:
+    """The `chosen` row with the lowest score on validation, of those with these facts: whom `predict` asks."""
     rows = [r for r in run.rows() if r["kind"] == "chosen" and all(r.get(name) == v for name, v in facts.items())]
-    return min(rows, key=lambda row: row["loss"])
+    return min(rows, key=score)
 
 
 def keep_vocabulary(run: Any, name: str, vocabulary: Vocabulary) -> None:
@@ -154,7 +156,8 @@ def _trained(
         for seen in fit(
             step, state, recipe.batches, position=[seed, 0, 0], steps=config.steps,
             evaluate=lambda state: recipe.evaluate(jax.device_get(state.params)), evaluate_at=config.points,
-            checkpoints=checkpoints, journal=events, describe=describe, stop=run.stop, progress=progress,
+            score=recipe.score, checkpoints=checkpoints, journal=events, describe=describe, stop=run.stop,
+            progress=progress,
         ):  # fmt: skip
             match seen:
                 case Step(number, metrics):
