@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from experiments import _name_tags_data as data
@@ -15,7 +14,6 @@ from rnnlab import cli
 from rnnlab.cells import own
 from rnnlab.errors import InputError
 from rnnlab.predictions import Answer, Predictor
-from rnnlab.train.checkpoints import restore_params
 from rnnlab.types import PyTree
 
 BEST = "best"
@@ -63,7 +61,7 @@ def _asked(run: Any, how: Predicting) -> Asked:
     [cell] = [name for name in config.cell if own.label(name) == best["cell"]]
     model = tagger(config, best["head"], cell, encoder, known["tags"])
     part = f"{best['head']}_{best['cell']}_seed{best['seed']}"
-    params = restore_params(run.path / "checkpoints" / part, jax.eval_shape(model.init, jax.random.key(0)))
+    params = _training.best(run, model.init, part)
     seen = frozenset(run.load("training")["sentences"].tolist())
     name = f"{best['head']}, {best['cell']}, seed {best['seed']}"
     return Asked(name, params, asking(model, rows=1), encoder, tuple(known["tags"]), seen)
