@@ -34,7 +34,7 @@ def table(config: Any, run: Any) -> str:
     rows = run.rows()
     [data] = [row for row in rows if row["kind"] == "data"]
     parts = [overall(config, rows, data), types(rows), sentences(rows, data)]
-    if data["name"].startswith("wnut17"):
+    if config.data == "wnut17":
         parts.insert(1, published())
     return "\n\n".join([*parts, notes(config, run, rows, data)])
 
@@ -166,8 +166,9 @@ def _held_out(config: Any, data: dict) -> list[str]:
         f"{data['test_unknown']:.1%} of the words in test are unknown; {data['longer']} there have more than the "
         f"{config.longest} characters that are read. The {chooser} on validation chose the stopping point; test was "
         "looked at once, after that.",
-        "No pre-trained embeddings, no gazetteers, no other data; the published systems used some of these. The "
-        "lecture's sentences are demonstrations: seen or unseen was found out by looking in the training split.",
+        "No pre-trained embeddings, no gazetteers, no other data"
+        + ("; the published systems used some of these. " if config.data == "wnut17" else ". ")
+        + "The lecture's sentences are demonstrations: seen or unseen was found out by looking in the training split.",
     ]
 
 

@@ -138,7 +138,7 @@ def test_dropout_is_each_rows_own_and_none_without_keys(batch):
     np.testing.assert_allclose(other[:, ::-1], whole, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["crf", pytest.param("softmax", marks=pytest.mark.slow)])
 def test_a_step_trains_every_part_and_sees_every_layer_both_ways(head, batch):
     model = made(head, layers=2, dropout=0.2, counts=np.ones(SIZES.words, np.int32))
     params, adam = model.init(jax.random.key(7)), optimiser("adam", schedule("constant", peak=1e-2, steps=9, warm_up=0))
