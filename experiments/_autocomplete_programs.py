@@ -1,5 +1,6 @@
 """The compiled programs of `autocomplete`: training batches, held-out distributions, next words and phrases."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from experiments._autocomplete_keyboard import Distribution
 from experiments._training import Recipe
@@ -63,10 +64,26 @@ def recipe_of(config: Any, cell: str, size: int, train: Columns, validation: Col
         loss = float(sums[0] / sums[1])
         return {"loss": loss, "perplexity": math.exp(loss)}
 
+    shares = np.bincount(np.concatenate(list(_targets(train))), minlength=size) + 1.0
+    prior = np.log(shares / shares.sum())
+
+    def init(key: Key[Array, ""]) -> Params:
+        """The readout's bias is ln P of each word: Adam would take a thousand steps only to count words."""
+        params = model.init(key)
+        bias = params.readout["params"]["bias"]
+        readout = {"params": params.readout["params"] | {"bias": jnp.asarray(prior, bias.dtype)}}
+        return params._replace(readout=readout)
+
     return Recipe(
-        name=own.label(cell), facts={"cell": cell}, init=model.init, loss=model.loss, taps=model.taps, axes=AXES,
+        name=own.label(cell), facts={"cell": cell}, init=init, loss=model.loss, taps=model.taps, axes=AXES,
         batches=batches, evaluate=evaluate,
     )  # fmt: skip
+
+
+def _targets(columns: Columns) -> Iterator[np.ndarray]:
+    """All ids but the first of each sentence."""
+    [column] = columns.sequences.values()
+    return (column.flat[first + 1 : last] for first, last in itertools.pairwise(column.offsets))
 
 
 def chunk_of(batch: Batch) -> Chunk:

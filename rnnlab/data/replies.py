@@ -204,15 +204,18 @@ PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 def replies(part: str, count: int, seed: int) -> list[str]:
-    """So many replies of a part, a pure function of its arguments; every template comes as often as any other, or once
-    more. The same reply may come twice: some templates have few fillings. KeyError for a part that is none."""
+    """So many replies of a part, a pure function of its arguments; more are the same ones and others after them.
+
+    Every template comes as often as any other, or once more. The same reply may come twice: some templates have few
+    fillings. KeyError for a part that is none.
+    """
     templates, own = PARTS[part]
-    slots = SHARED | own
+    slots, made = SHARED | own, []
     generator = np.random.default_rng(np.random.SeedSequence([seed, list(PARTS).index(part)]))
-    which = np.concatenate(
-        [np.empty(0, int), *(generator.permutation(len(templates)) for _ in range(-(-count // len(templates))))]
-    )
-    return [filled(templates[number], slots, generator) for number in which[:count]]
+    while len(made) < count:
+        order = generator.permutation(len(templates))[: count - len(made)]
+        made += [filled(templates[number], slots, generator) for number in order]
+    return made
 
 
 def filled(template: str, slots: dict[str, list[str]], generator: np.random.Generator) -> str:
