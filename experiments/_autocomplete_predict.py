@@ -28,8 +28,8 @@ UNKNOWN_SHOWN = 100  # unknown words that are named, each once
 @dataclasses.dataclass(frozen=True)
 class Predicting:
     words: int = cli.flag(2, "words of a phrase, at the most: it may end before", low=1, high=32)
-    top: int = cli.flag(TOP, "how many words and how many phrases are said", low=1, high=100)
-    width: int = cli.flag(WIDTH, "phrases followed at a time, and no fewer than --top", low=1, high=512)
+    top: int = cli.flag(TOP, "how many words and how many phrases are said", low=1, high=1000)
+    width: int = cli.flag(WIDTH, "phrases followed at a time, and no fewer than --top", low=1, high=1000)
     cell: str = cli.flag("", "whose model is asked; the first of the run's cells if none is named")
     last: str = cli.flag(
         "auto", "whether a last word with no space after it is begun or whole; auto: begun if it is not known",
@@ -157,7 +157,7 @@ def _row(
 
 def _shown(row: Mapping[str, Any]) -> str:
     """Some lines for people; the text by its last words."""
-    text = "".join(c if c.isprintable() else " " for c in row["text"]).strip()
+    text = _printable(row["text"])
     text = text if len(text) <= SHOWN else "..." + text[-SHOWN:]
     each = [f"{one['word']} {one['probability']:.1%}" for one in row["words"]]
     said = [f'"{one["text"]}{" (end)" * one["ends"]}" {one["probability"]:.1%}' for one in row["phrases"]]
@@ -168,5 +168,12 @@ def _shown(row: Mapping[str, Any]) -> str:
     lines += [f"  phrase  {', '.join(said)}"]
     if row["unknown"]:
         names = ", ".join(row["unknown_words"][:5]) + (", ..." if len(row["unknown_words"]) > 5 else "")
-        lines.append(f"  {row['unknown']} of {row['read']} words and marks are unknown to the model: {names}")
+        lines.append(
+            f"  {row['unknown']} of {row['read']} words and marks are unknown to the model: {_printable(names)}"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _printable(text: str) -> str:
+    """Nothing in it can move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text).strip()

@@ -112,7 +112,7 @@ def _runs(sentence: Words, count: int) -> Iterable[tuple[str, ...]]:
 def _origin(name: str, kind: str, train: list[str], test: list[str], length: int, hashes: Mapping[str, str]) -> Origin:
     cut = [[words[n : n + length] for n in range(0, len(words), length)] for words in _split(train)]
     pieces = [piece for whole in cut for piece in whole]
-    held_out = [words[:length] for words in _split(test)]
+    held_out = _split(test)
     if not pieces or not held_out:
         raise InputError(f"data: expected words in the training and the test part of {name}, got none")
     return Origin(name, kind, pieces, held_out, hashes, sum(len(whole) for whole in cut if len(whole) > 1))

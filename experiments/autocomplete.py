@@ -66,7 +66,7 @@ class Config(_training.Config):
     readout: str = cli.flag("tied", "whether words are read out by their embeddings", choices=tuple(READOUTS))
     dropout: float = cli.flag(0.3, "rate at which features between layers are dropped in training", low=0.0, high=0.9)
     data: tuple[str, ...] = cli.flag(
-        ("tatoeba", "movie_snippets"), "published data sets of real sentences, or none: a column english or text"
+        ("tatoeba", "movie_snippets"), "published data sets of real sentences, a column english or text; none for none"
     )
     text: str = cli.flag("", "a UTF-8 file of your own sentences, one a line; its last tenth is held out")
     replies: int = cli.flag(4000, "office replies made for training", low=0, high=1_000_000)
@@ -107,10 +107,11 @@ def inputs(config: Config) -> Inputs:
     """All text, checked against the configuration."""
     _training.check(config)
     own.check(config.cell)
-    if len(set(config.data)) < len(config.data):
-        raise InputError(f"data: expected every data set once, got {','.join(config.data)}")
+    names = () if config.data == ("none",) else config.data
+    if len(set(names)) < len(names):
+        raise InputError(f"data: expected every data set once, got {','.join(names)}")
     replies, validation = generated(config.replies, config.held_out, config.replies_seed)
-    origins = [real(name, config.length) for name in config.data]
+    origins = [real(name, config.length) for name in names]
     origins += [own_file(config.text, config.length)] if config.text else []
     origins += [replies] if config.replies else []
     if not origins:

@@ -7,6 +7,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import launching
 import numpy as np
 import pytest
@@ -189,11 +190,13 @@ def test_the_prior_is_the_best_of_those_tried_on_the_validation_part(counted):
     for one in found:
         logs = one.model(validation)
         np.testing.assert_allclose(one.perplexity, np.exp(-logs[np.arange(len(after)), after].mean()), rtol=1e-10)
-    worst = [baselines_with(train, vocabulary.size, validation, strength) for strength in STRENGTHS]
-    assert found[1].perplexity == pytest.approx(min(worst), rel=1e-12)
+    tried = {strength: bigram_perplexity(train, vocabulary.size, validation[:9], strength) for strength in STRENGTHS}
+    few = baselines(train, vocabulary.size, validation[:9])
+    assert few[1].perplexity == pytest.approx(min(tried.values()), rel=1e-12)
+    assert few[1].strength == min(tried, key=tried.get)
 
 
-def baselines_with(train, size, validation, strength) -> float:
+def bigram_perplexity(train, size, validation, strength) -> float:
     """The bigram's perplexity with one prior."""
     shares = [
         share_by_hand(train, size, (ids[n],), ids[n + 1], [0, strength])
@@ -242,9 +245,9 @@ def made(monkeypatch):
 
 def test_a_data_set_gives_lines_once_each_and_cut_to_length(made):
     origin = texts.real("made", 5)
-    assert origin.kind == "real" and origin.cut == 5  # three of the four are longer, of 7, 10 and 7 words and marks
+    assert origin.kind == "real" and origin.cut == 2 + 3 + 2  # of 7, 11 and 7 words and marks
     assert sum(map(len, origin.train)) == sum(len(texts.words_of(line)) for line in ENGLISH)
-    assert max(map(len, origin.train)) == 5 and origin.test == [["the", "dog", "sat", "on", "the"]]
+    assert max(map(len, origin.train)) == 5 and origin.test == [["the", "dog", "sat", "on", "the", "mat", "."]]
 
 
 def test_a_column_english_is_read_and_another_refused(made):
@@ -284,7 +287,7 @@ def asked():
 
 def next_shares(asked, ids) -> np.ndarray:
     """P of what follows, <begin> and <unknown> ruled out."""
-    logits = np.asarray(asked.model.logits(asked.params, np.array(ids)[:, None]))[-1, 0]
+    logits = np.asarray(asked.model.logits(asked.params, jnp.array(ids)[:, None]))[-1, 0]
     shares = np.exp(logits - logits.max())
     shares[[asked.vocabulary.special(BEGIN), asked.vocabulary.special(UNKNOWN)]] = 0
     return shares / shares.sum()
@@ -308,7 +311,6 @@ def test_next_words_and_phrases_are_the_models_own(asked):
     said = predict.likely_phrases(asked.vocabulary, found, 100)
     assert len(said) == len(expected)
     assert {text: share for text, share, _ in said} == pytest.approx(expected, rel=1e-9)
-    assert [share for _, share, _ in said] == sorted(expected.values(), reverse=True) or True
     assert np.all(np.diff([share for _, share, _ in said]) <= 0)
     assert [text for text, _, ends in said if ends and not text] == [""]
 
@@ -355,7 +357,7 @@ def test_a_sentences_distribution_is_the_models_whatever_it_is_scored_with(asked
     found = programs.distribution(asked.model)(asked.params)(sentences)
     row = 0
     for ids in sentences:
-        losses = np.asarray(asked.model.losses(asked.params, ids[:, None]))[:, 0]
+        losses = np.asarray(asked.model.losses(asked.params, jnp.array(ids)[:, None]))[:, 0]
         np.testing.assert_allclose(-found[row + np.arange(len(ids) - 1), ids[1:]], losses, rtol=1e-9)
         row += len(ids) - 1
     assert row == len(found)
@@ -373,7 +375,7 @@ def test_the_recipe_begins_with_the_words_frequencies_and_validates_by_the_mean_
     counts = np.bincount(after, minlength=vocabulary.size) + 1
     np.testing.assert_allclose(params.readout["params"]["bias"], np.log(counts / counts.sum()), rtol=1e-5)
     model = programs.model_of(config_of(), "gru", vocabulary.size)
-    each = [np.asarray(model.losses(params, texts.encoded(vocabulary, s)[:, None])) for s in held_out]
+    each = [np.asarray(model.losses(params, jnp.array(texts.encoded(vocabulary, s))[:, None])) for s in held_out]
     expected = sum(losses.sum() for losses in each) / sum(map(len, each))
     found = recipe.evaluate(params)
     assert found["loss"] == pytest.approx(expected, rel=1e-5)
@@ -389,7 +391,7 @@ TINY = dict(data="made", replies=80, held_out=30, hidden=8, steps=6, measurement
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One run, of two cells with a seed each... and the same data set as `made`."""
+    """One run of two seeds, on the data set that `made` opens."""
     patch = pytest.MonkeyPatch()
     opened = {"train": data_set("train", ENGLISH * 2), "test": data_set("test", ["The dog sat on the mat."])}
     patch.setattr(published, "open", lambda name, split: opened[split])
@@ -460,7 +462,7 @@ def without_cache(monkeypatch):
 
 @pytest.mark.usefixtures("without_cache")
 def test_predict_says_all_that_the_model_gives(finished, capsys):
-    [row] = answers(finished, capsys, "--text=Not interested at", "--top=10000", "--words=1")
+    [row] = answers(finished, capsys, "--text=Not interested at", "--top=1000", "--words=1")
     shares = [one["probability"] for one in row["words"]]
     assert np.all(np.diff(shares) <= 0) and sum(shares) == pytest.approx(row["any_word"], rel=1e-5)
     assert row["any_word"] + row["any_mark"] + row["end"] == pytest.approx(1, rel=1e-5)
@@ -516,7 +518,7 @@ def test_predict_for_people_names_words_phrases_and_what_is_unknown(finished, ca
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (dict(data="", replies=0), "expected something to train on"),
+        (dict(data="none", replies=0), "expected something to train on"),
         (dict(data="made,made"), "expected every data set once"),
         (dict(embedding=5), "expected embeddings as wide as the last layer"),
         (dict(cell="lstmm"), "lstmm"),
@@ -540,7 +542,7 @@ def test_predict_refuses_a_cell_that_was_not_trained(finished, capsys):
 def test_your_own_file_and_no_replies_to_train_on(tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text("\n".join(f"{line} {n}" for n, line in enumerate(ENGLISH * 10)), encoding="utf-8")
-    more = dict(data="", text=file, replies=0, cell="gru,lstm", seeds=1, steps=2, readout="dense", embedding=5)
+    more = dict(data="none", text=file, replies=0, cell="gru,lstm", seeds=1, steps=2, readout="dense", embedding=5)
     assert launching.launched("autocomplete", tmp_path / "runs", **{**TINY, **more}) == 0
     run = launching.only_run(tmp_path / "runs")
     sets = {row["set"] for row in run.rows() if row["kind"] == "test"}

@@ -124,6 +124,51 @@ TRAIN = Part(
         "Sounds good to me. Let us go ahead with the {thing}.",
         "I agree with {name} that we should wait until {month}.",
         "Yes, that would be great. Thank you so much!",
+        # More of everything, in other words.
+        "I do not think that we will need {product} any more.",
+        "We would love to, but there is no money left in the budget this year.",
+        "Thanks, but no thanks. We have just bought {product} from {company}.",
+        "It is too early to say whether we will need more {thing}s in the future.",
+        "We do not know yet how things will change in the future, so I will keep you posted.",
+        "At this time of the year there is a lot to do, so please be patient.",
+        "At the end of the {meeting} we will have time for a few questions.",
+        "If you would like to know more about {product}, please visit our website.",
+        "I was wondering if you would have time to talk about the {thing} on {day}.",
+        "Would you like me to send you a copy of the {thing}?",
+        "Could we talk about this after the {meeting}, {name}?",
+        "I would be grateful if you could answer by {day}.",
+        "It was a pleasure to meet you last week.",
+        "It was nice talking to you on the phone this {part_of_day}.",
+        "I hope you had a nice weekend. Just a quick question about the {thing}.",
+        "I hope this email finds you well.",
+        "See you [on {day}|tomorrow|next week] at the {meeting}!",
+        "Unfortunately, {day} does not work for me. Are you free on any other day?",
+        "I will not be in the office this {part_of_day}, as I have to see a doctor.",
+        "{name} will not be able to come to the {meeting}, but he will send you his comments.",
+        "Who else is coming to the {meeting} on {day}?",
+        "The {meeting} begins at {time}, and we will be back at the {place} by {time}.",
+        "There will be coffee and cake in the {place} at {time}.",
+        "Please let {name} know whether you are coming, as we need to order food.",
+        "I am happy to help. What do you need?",
+        "I am not sure what you mean. Could you tell me a little more about it?",
+        "Do you have any more questions before we go ahead?",
+        "We are sorry to hear that you were not happy with {product}.",
+        "We have looked into your complaint and found that the mistake was ours.",
+        "I am sorry to tell you that your order will be late.",
+        "As we said on the phone, the new prices begin in {month}.",
+        "After the {meeting} we decided to wait for the new {thing} from {company}.",
+        "Before you send the {thing}, please show it to {name}.",
+        "Many people have asked us about {product} in the last {number} weeks.",
+        "Thank you for your order. We will send it to you as soon as it is in stock.",
+        "I will ask {name} and let you know what she says.",
+        "We have not heard back from {company}, and we need an answer as soon as possible.",
+        "Can you let me know when you have received the {thing}?",
+        "The {thing} looks great, but there are a few things that we should change.",
+        "You will find my comments on the {thing} in the attached file.",
+        "Feel free to send me an email if you need more time.",
+        "We look forward to your visit in {month}.",
+        "We are looking for somebody who can help us with the {thing}.",
+        "I have been told that the {place} will be closed until {day}.",
     ),
     slots={
         "name": [
@@ -219,13 +264,13 @@ def replies(part: str, count: int, seed: int) -> list[str]:
 
 
 def filled(template: str, slots: dict[str, list[str]], generator: np.random.Generator) -> str:
-    """The template with a value, each as likely as any other, for every slot and every choice of wordings.
+    """The template with its wordings chosen, then its slots filled, every value as likely as any other.
 
     KeyError for a slot that has no values.
     """
 
-    def drawn(found: re.Match) -> str:
-        values = slots[found["slot"]] if found["slot"] else found["wordings"].split("|")
+    def drawn(values: list[str]) -> str:
         return values[generator.integers(len(values))]
 
-    return re.sub(r"\{(?P<slot>\w+)\}|\[(?P<wordings>[^]]+)\]", drawn, template)
+    worded = re.sub(r"\[([^]]+)\]", lambda found: drawn(found[1].split("|")), template)
+    return re.sub(r"\{(\w+)\}", lambda found: drawn(slots[found[1]]), worded)
