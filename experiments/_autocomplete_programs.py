@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from experiments._autocomplete_keyboard import Distribution
+from experiments._autocomplete_keyboard import SENTENCES, Distribution
 from experiments._training import Recipe
 from rnnlab.cells import own
 from rnnlab.data.batches import Batch, bucketed, stream
@@ -105,12 +105,13 @@ def distribution(model: LanguageModel) -> Callable[[Params], Distribution]:
         return jax.nn.log_softmax(model.logits(params, ids, lengths=lengths)).swapaxes(0, 1)
 
     def of_sentences(params: Params, sentences: Sequence[np.ndarray]) -> Float[np.ndarray, "N V"]:
-        lengths = np.array([len(ids) - 1 for ids in sentences], np.int32)
-        ids = np.zeros((-(-max(lengths) // ROUND) * ROUND, len(sentences)), np.int32)
+        rows = max(len(sentences), SENTENCES)  # as many for the last ones, or they would be another program
+        lengths = np.array([len(ids) - 1 for ids in sentences] + [0] * (rows - len(sentences)), np.int32)
+        ids = np.zeros((-(-max(lengths) // ROUND) * ROUND, rows), np.int32)
         for row, one in enumerate(sentences):
             ids[: len(one) - 1, row] = one[:-1]
         found = jax.device_get(logs(params, ids, lengths))
-        return np.concatenate([found[row, :length] for row, length in enumerate(lengths)])
+        return np.concatenate([found[row, :length] for row, length in enumerate(lengths) if length])
 
     return lambda params: partial(of_sentences, params)
 

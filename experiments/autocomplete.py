@@ -62,8 +62,10 @@ class Config(_training.Config):
     cell: tuple[str, ...] = cli.flag(("lstm",), f"cells to compare: {', '.join(CELLS)}, or your own, FILE.py:FACTORY")
     layers: int = cli.flag(1, "cells stacked, L", low=1)
     hidden: int = cli.flag(192, "hidden units of each layer, H", low=1)
-    embedding: int = cli.flag(0, "features of an embedded word, E; 0 means as many as hidden units", low=0)
-    readout: str = cli.flag("tied", "whether words are read out by their embeddings", choices=tuple(READOUTS))
+    embedding: int = cli.flag(128, "features of an embedded word, E; 0 means as many as hidden units", low=0)
+    readout: str = cli.flag(
+        "dense", "dense, or tied: by the embeddings again, which are then as wide", choices=tuple(READOUTS)
+    )
     dropout: float = cli.flag(0.3, "rate at which features between layers are dropped in training", low=0.0, high=0.9)
     data: tuple[str, ...] = cli.flag(
         ("tatoeba", "movie_snippets"), "published data sets of real sentences, a column english or text; none for none"
