@@ -26,7 +26,7 @@ def sampled(*, temperature: float | int = 1.0, top_k: int = 0, top_p: float | in
 
     Raises ValueError for a temperature or top_k below 0 and for top_p outside (0, 1].
     """
-    if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+    if not temperature >= 0 or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError(
             f"sampled: expected temperature and top_k of at least 0 and 0 < top_p <= 1, got {temperature}, {top_k}, "
             f"{top_p}"
@@ -35,7 +35,9 @@ def sampled(*, temperature: float | int = 1.0, top_k: int = 0, top_p: float | in
         return greedy
 
     def choose(key: Key[Array, ""], logits: Float[Array, "B V"]) -> Int[Array, " B"]:
-        return jax.random.categorical(key, cut(logits / temperature, top_k, top_p))
+        # Less the largest first: divided by a tiny temperature, the others go to -inf and it stays 0.
+        below = logits - logits.max(-1, keepdims=True)
+        return jax.random.categorical(key, cut(below / temperature, top_k, top_p))
 
     return choose
 
@@ -64,18 +66,21 @@ class Written(NamedTuple):
 def stream(
     next_of: Next, logits: Float[Array, "1 V"], carry: PyTree, key: Key[Array, ""], choose: Choose
 ) -> Iterator[Written]:
-    """Ids of one row one after another, without an end; logits, carry: after the prompt. Compiled once for a
-    `next_of` and a `choose`, so hand in the same ones."""
+    """Ids of one row one after another, without an end; logits, carry: after the prompt.
+
+    Compiled once for a `next_of` and a `choose`: hand in the same functions for the next text.
+    """
     for number in range(2**31):
         chosen, said, logits, carry = _written(next_of, choose, jax.random.fold_in(key, number), logits, carry)
         yield Written(int(chosen), float(said))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _written(next_of: Next, choose: Choose, key: Array, logits: Array, carry: PyTree) -> tuple:
+def _written(
+    next_of: Next, choose: Choose, key: Array, logits: Array, carry: PyTree
+) -> tuple[Array, Array, Array, PyTree]:
     chosen = choose(key, logits)
-    said = jax.nn.log_softmax(logits)[0, chosen[0]]
-    return chosen[0], said, *next_of(chosen[None], carry)
+    return chosen[0], jax.nn.log_softmax(logits)[0, chosen[0]], *next_of(chosen[None], carry)
 
 
 class Beams(NamedTuple):

@@ -155,6 +155,10 @@ class LanguageModel(NamedTuple):
         ends = jnp.full(ids.shape[1], len(ids)) if lengths is None else lengths
         return self._logits(params, out.ys[ends - 1, jnp.arange(ids.shape[1])]), out.last
 
+    def logits(self, params: Params, ids: Int[Array, "T B"], **how: PyTree) -> Float[Array, "T B V"]:
+        """Of the id that follows each, all steps at once: for scores that need every id's probability, not one's."""
+        return self._logits(params, self._outputs(params, ids, None, **how).ys)
+
     def _unrolled(
         self, params: Params, ids: Array, keys: Array | None, **how: PyTree
     ) -> tuple[Float[Array, "T B"], Unrolled]:
