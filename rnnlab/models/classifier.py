@@ -1,0 +1,200 @@
+"""A recurrent classifier of texts, many to one: embedding, a stack of cells, steps pooled into one vector, a readout."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from rnnlab.layers import init_layers, layers, zero_taps
+from rnnlab.losses import Losses
+from rnnlab.noise import kept
+from rnnlab.types import Cell, Directions, PyTree
+from rnnlab.unroll import Unrolled
+
+WORDS = 1_000_000  # folded into a row's key for its dropped words, beyond every layer's number
+
+
+class Params(NamedTuple):
+    """embed: V -> E (linen Embed). stack: the cells' parameters, one a layer. readout: H -> C (linen Dense)."""
+
+    embed: PyTree
+    stack: tuple[PyTree, ...]
+    readout: PyTree
+
+
+class Texts(NamedTuple):
+    """B texts. ids: [T, B]. lengths: [B], the steps that a row has, the others padding of any ids; 0 is an empty row,
+    which counts for nothing. labels: [B], below C."""
+
+    ids: Int[Array, "T B"]
+    lengths: Int[Array, " B"]
+    labels: Int[Array, " B"]
+
+
+AXES = Texts(ids=1, lengths=0, labels=0)  # of rows, for `rnnlab.train.step`
+
+
+class Pool(NamedTuple):
+    """What is made of a text's steps, of which `keep` says which count. A text without one gives 0.
+
+    whole:   (ys [T, B, H], keep [T, B]) -> [B, H], of the text
+    running: (ys [T, B, H]) -> [T, B, H], at step t `whole` of steps 0 to t
+    """
+
+    whole: Callable[[Float[Array, "T B H"], Bool[Array, "T B"]], Float[Array, "B H"]]
+    running: Callable[[Float[Array, "T B H"]], Float[Array, "T B H"]]
+
+
+def _last(ys: Float[Array, "T B H"], keep: Bool[Array, "T B"]) -> Float[Array, "B H"]:
+    ends = len(ys) - 1 - jnp.argmax(keep[::-1], axis=0)
+    return jnp.where(keep.any(0)[:, None], ys[ends, jnp.arange(ys.shape[1])], 0)
+
+
+def _mean(ys: Float[Array, "T B H"], keep: Bool[Array, "T B"]) -> Float[Array, "B H"]:
+    count = jnp.maximum(keep.sum(0), 1).astype(ys.dtype)
+    return jnp.where(keep[..., None], ys, 0).sum(0) / count[:, None]
+
+
+def _running_mean(ys: Float[Array, "T B H"]) -> Float[Array, "T B H"]:
+    return jnp.cumsum(ys, axis=0) / jnp.arange(1, len(ys) + 1, dtype=ys.dtype)[:, None, None]
+
+
+def _largest(ys: Float[Array, "T B H"], keep: Bool[Array, "T B"]) -> Float[Array, "B H"]:
+    most = jnp.where(keep[..., None], ys, -jnp.inf).max(0)
+    return jnp.where(keep.any(0)[:, None], most, 0)
+
+
+last = Pool(_last, lambda ys: ys)  # the last step alone
+mean = Pool(_mean, _running_mean)  # over steps
+largest = Pool(_largest, lambda ys: lax.cummax(ys, axis=0))  # of every feature over steps (Collobert et al. 2011, 3.3)
+POOLS = {"last": last, "mean": mean, "max": largest}
+
+
+class Classifier(NamedTuple):
+    """cells: first layer first, `Directions` for a bidirectional one. vocabulary: V. embedding: E. classes: C.
+
+    pool: what is made of the last layer's steps, of `POOLS`. scale: standard deviation of the first embeddings.
+    dropout: in training, the rate at which features of what each layer and the readout read are dropped, the same ones
+    at every step of a row (Gal & Ghahramani 2016, section 4.2). word_dropout: the rate at which a word is replaced by
+    the id `unknown`, anew at every step (Iyyer et al. 2015, section 3.2, who leave it out): so the model comes to know
+    what an unknown word is worth.
+    """
+
+    cells: Sequence[Cell | Directions]
+    vocabulary: int
+    embedding: int
+    classes: int
+    pool: Pool = mean
+    scale: float = 1.0
+    dropout: float = 0.0
+    word_dropout: float = 0.0
+    unknown: int = 0
+
+    def init(self, key: Key[Array, ""], dtype=jnp.float32) -> Params:
+        """Embeddings N(0, scale^2); the cells as they say; the readout normal with variance 1/H, its bias 0."""
+        embed, stack, readout = jax.random.split(key, 3)
+        stack = init_layers(self.cells, stack, self.embedding, dtype)
+        top = jax.eval_shape(lambda s: layers(self.cells, s, jnp.zeros((1, self.embedding), dtype)).ys, stack).shape
+        return Params(
+            embed=self._embed(dtype).init(embed, jnp.zeros((1,), jnp.int32)),
+            stack=stack,
+            readout=self._readout(dtype).init(readout, jnp.zeros(top, dtype)),
+        )
+
+    def logits(
+        self,
+        params: Params,
+        ids: Int[Array, "T B"],
+        lengths: Int[Array, " B"],
+        keys: Key[Array, " B"] | None = None,
+        **how: PyTree,
+    ) -> tuple[Float[Array, "B C"], Unrolled]:
+        """Of each text; and the stack's own outputs and carries."""
+        out = self._outputs(params, ids, lengths, keys, **how)
+        keep = jnp.arange(len(ids))[:, None] < lengths.astype(jnp.int32)
+        pooled = self.pool.whole(out.ys, keep)
+        if keys is not None and self.dropout:
+            pooled = pooled * self._mask(keys, len(self.cells), pooled)
+        return self._read(params, pooled), out
+
+    def running(
+        self, params: Params, ids: Int[Array, "T B"], carry: PyTree = None, **how: PyTree
+    ) -> Float[Array, "T B C"]:
+        """Logits of the first t + 1 words for every t, from one reading: `logits` of them as texts of their own.
+
+        ValueError for a bidirectional stack, where a step has heard what follows it; read every prefix by itself.
+        """
+        if any(isinstance(cell, Directions) for cell in self.cells):
+            raise ValueError("running: expected cells that read forward, got a bidirectional layer")
+        lengths = jnp.full(ids.shape[1], len(ids))
+        ys = self._outputs(params, ids, lengths, None, start=carry, **how).ys
+        return self._read(params, self.pool.running(ys))
+
+    def loss(
+        self, params: Params, taps: PyTree, batch: Texts, keys: Key[Array, " B"] | None, carry: tuple = (), **how: PyTree
+    ) -> Losses:
+        """Each text's own loss -ln P(label) in nats, its mean one over texts, for `rnnlab.train.step`.
+
+        aux: `right`, 1 where the likeliest class is the label. keys: one a row, for dropout; a cell's own noise is
+        drawn from the first, for all rows together. None is evaluation.
+        """
+        ids, lengths, labels = map(jnp.asarray, batch)
+        logits, out = self.logits(params, ids, lengths, keys, taps=taps, **how)
+        there = lengths > 0
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        each = jnp.where(there, each, 0)
+        right = ((logits.argmax(-1) == labels) & there).astype(each.dtype)
+        keep = jnp.arange(len(ids))[:, None] < lengths.astype(jnp.int32)
+        return Losses(each, there.astype(each.dtype), carry, out.carries, keep, {"right": right})
+
+    def taps(self, params: Params, batch: Texts) -> tuple[PyTree, ...]:
+        """Zeros like every carry of the stack, for `loss`."""
+        steps, rows = batch.ids.shape
+        return zero_taps(self.cells, params.stack, steps, (rows,))
+
+    def _outputs(self, params: Params, ids: Array, lengths: Array, keys: Array | None, **how: PyTree) -> Unrolled:
+        dtype = jax.tree.leaves(params.readout)[0].dtype
+        if keys is not None and self.word_dropout:
+            ids = jnp.where(self._words(keys, ids), self.unknown, ids)
+        xs = self._embed(dtype).apply(params.embed, ids)
+        if keys is not None:
+            how = {"key": jax.random.fold_in(keys[0], len(self.cells) + 1)} | how  # the joins take those before
+        if keys is not None and self.dropout:
+            xs = xs * self._mask(keys, 0, xs)
+            # What the readout reads is dropped once it is pooled, or a feature that is 0 could be the largest.
+            joins = [self._dropped(keys, depth) for depth in range(1, len(self.cells))]
+            how = {"join": [*joins, lambda xs, ys: ys]} | how
+        return layers(self.cells, params.stack, xs, lengths=lengths, **how)
+
+    def _dropped(self, keys: Key[Array, " B"], depth: int):
+        return lambda xs, ys: ys * self._mask(keys, depth, ys)
+
+    def _mask(self, keys: Key[Array, " B"], depth: int, like: Float[Array, "... B D"]) -> Float[Array, "B D"]:
+        """By each row's own key: no other row and no device changes what is drawn."""
+        draw = lambda key: kept(jax.random.fold_in(key, depth), self.dropout, like.shape[-1:], like.dtype)  # noqa: E731
+        return jax.vmap(draw)(keys)
+
+    def _words(self, keys: Key[Array, " B"], ids: Int[Array, "T B"]) -> Bool[Array, "T B"]:
+        """Which words are replaced; a draw a step, so that padding to another length changes no word's."""
+
+        def draw(key: Array, step: Array) -> Array:
+            return jax.random.bernoulli(jax.random.fold_in(key, step), self.word_dropout)
+
+        own = jax.vmap(lambda key: jax.random.fold_in(key, WORDS))(keys)
+        return jax.vmap(lambda step: jax.vmap(lambda key: draw(key, step))(own))(jnp.arange(len(ids)))
+
+    def _read(self, params: Params, pooled: Float[Array, "... H"]) -> Float[Array, "... C"]:
+        dtype = jax.tree.leaves(params.readout)[0].dtype
+        return self._readout(dtype).apply(params.readout, pooled).astype(jnp.promote_types(dtype, jnp.float32))
+
+    def _embed(self, dtype) -> nn.Embed:
+        normal = nn.initializers.normal(self.scale)
+        return nn.Embed(self.vocabulary, self.embedding, embedding_init=normal, dtype=dtype, param_dtype=dtype)
+
+    def _readout(self, dtype) -> nn.Dense:
+        return nn.Dense(self.classes, dtype=dtype, param_dtype=dtype)
