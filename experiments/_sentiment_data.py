@@ -1,6 +1,8 @@
 """The texts of `sentiment`: read, split by a hash of their ids, and freed of what stands in two splits."""
 
 import hashlib
+import itertools
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,15 +11,16 @@ import numpy as np
 
 from rnnlab.data import batches, published
 from rnnlab.data.columns import Columns, decode
-from rnnlab.data.plans import bounds_for
+from rnnlab.data.plans import bounds_for, in_order
 from rnnlab.data.sources.lines import fields, lines, split_of
-from rnnlab.data.vocabularies import UNKNOWN, Vocabulary, words
+from rnnlab.data.vocabularies import UNKNOWN, Vocabulary, tokens
 from rnnlab.data.words import split_words
 from rnnlab.errors import InputError
 from rnnlab.models.classifier import Texts
+from rnnlab.models.naive_bayes import grams
 
 SPLITS = ("train", "validation", "test")
-BUCKETS = 3  # of lengths: another program each
+BUCKETS = 2  # of lengths: another program each, which takes longer to compile than padding does to compute
 
 
 class Rated(NamedTuple):
@@ -59,7 +62,7 @@ class Inputs(NamedTuple):
 
 def spelled(text: str) -> str:
     """As the vocabulary counts it: capital letters say little of a verdict, and 8,000 texts spell few words twice."""
-    return text.lower()
+    return unicodedata.normalize("NFC", text.lower())
 
 
 def opened(file: str, own: dict[str, str]) -> Inputs:
@@ -110,15 +113,35 @@ def _read(path: Path) -> tuple[str, str, str, list[Rated]]:
     return path.name, "the reader's own", hashlib.sha256(raw).hexdigest(), found
 
 
-def vocabulary_of(train: Sequence[Rated], at_least: int) -> Vocabulary:
-    """The words of the training texts that come so often; UNKNOWN, id 0, for others."""
-    return words((spelled(one.text) for one in train), specials=(UNKNOWN,), at_least=at_least)
+class Vocabularies(NamedTuple):
+    """words, grams: of the training texts; id 0 is UNKNOWN, what they lack."""
+
+    words: Vocabulary
+    grams: Vocabulary
 
 
-def columns_of(rated: Sequence[Rated], vocabulary: Vocabulary) -> Columns:
-    """`ids` and `label` of every text."""
-    examples = [{"ids": spelled(one.text), "label": one.label} for one in rated]
-    return decode(examples, sequences={"ids": vocabulary.encode}, fixed={"label": np.int32}, label="encoding")
+def vocabularies_of(train: Sequence[Rated], at_least: int) -> Vocabularies:
+    """The words that come so often in the training texts, and all their words and pairs of words."""
+    return Vocabularies(
+        tokens((one.words for one in train), specials=(UNKNOWN,), at_least=at_least),
+        tokens((grams(one.words) for one in train), specials=(UNKNOWN,)),
+    )
+
+
+def encoded(vocabularies: Vocabularies, found: Sequence[str]) -> dict[str, np.ndarray]:
+    """ids [T] of words, and grams [T, 2]: the word and the pair of words that end at each step; none ends at the
+    first, and UNKNOWN's id says so."""
+    pairs = [f"{first} {second}" for first, second in itertools.pairwise(found)]
+    ends = np.append(np.zeros(min(len(found), 1), np.int32), vocabularies.grams.encode(pairs))
+    both = np.stack([vocabularies.grams.encode(found), ends], axis=-1)
+    return {"ids": vocabularies.words.encode(found), "grams": both.astype(np.int32)}
+
+
+def columns_of(rated: Sequence[Rated], vocabularies: Vocabularies) -> Columns:
+    """`ids`, `grams` and `label` of every text."""
+    examples = [encoded(vocabularies, one.words) | {"label": one.label} for one in rated]
+    sequences = {name: np.asarray for name in ("ids", "grams")}
+    return decode(examples, sequences=sequences, fixed={"label": np.int32}, label="encoding")
 
 
 def training(columns: Columns, size: int) -> Callable[[Any], Iterator[tuple[Any, Texts]]]:
@@ -133,14 +156,12 @@ def training(columns: Columns, size: int) -> Callable[[Any], Iterator[tuple[Any,
 
 
 def evaluation(columns: Columns, size: int) -> list[tuple[np.ndarray, Texts]]:
-    """Every text once, with its number, -1 for an empty row."""
-    from rnnlab.data.plans import in_order
-
-    source = batches.bucketed(columns, bounds_for(columns.lengths, BUCKETS, size), size, order=in_order)
-    epoch = source(0, 0)
+    """Every text once, and the number of each row, -1 for an empty one."""
+    epoch = batches.bucketed(columns, bounds_for(columns.lengths, BUCKETS, size), size, order=in_order)(0, 0)
     found = [epoch.batch(index) for index in range(epoch.count)]
     return [(batch.numbers, texts_of(batch)) for batch in found]
 
 
 def texts_of(batch: batches.Batch) -> Texts:
-    return Texts(batch.sequences["ids"], batch.lengths["ids"], batch.fixed["label"])
+    taken = batch.sequences
+    return Texts(taken["ids"], batch.lengths["ids"], batch.fixed["label"], taken["grams"])

@@ -1,5 +1,6 @@
 """Naive Bayes against its own definition, counted by hand."""
 
+import itertools
 import os
 from collections import Counter
 
@@ -25,12 +26,12 @@ def test_log_odds_are_those_of_the_definition(alpha):
     counts = [Counter(), Counter()]
     for text, label in zip(texts, labels, strict=True):
         counts[label].update(text)
-        counts[label].update(f"{a} {b}" for a, b in zip(text, text[1:], strict=False))
+        counts[label].update(f"{a} {b}" for a, b in itertools.pairwise(text))
     known = {*counts[0], *counts[1]}
 
     def score(text: list[str], label: int) -> float:
         total = sum(counts[label].values()) + alpha * len(known)
-        found = [g for g in [*text, *(f"{a} {b}" for a, b in zip(text, text[1:], strict=False))] if g in known]
+        found = [g for g in [*text, *(f"{a} {b}" for a, b in itertools.pairwise(text))] if g in known]
         return np.log(np.mean(labels == label)) + sum(np.log((counts[label][g] + alpha) / total) for g in found)
 
     expected = [score(text, 1) - score(text, 0) for text in asked]

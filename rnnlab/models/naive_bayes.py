@@ -1,5 +1,6 @@
 """Naive Bayes on words and pairs of words: the baseline that a classifier of texts has to beat; by scikit-learn."""
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,12 @@ class NaiveBayes(NamedTuple):
         joint = self.model.predict_joint_log_proba(self.counter.transform(texts))
         return joint[:, 1] - joint[:, 0]
 
+    def ratios(self, found: Sequence[str]) -> Float[np.ndarray, "G"]:
+        """ln P(g | 1) - ln P(g | 0) of every gram that is asked for, 0 of one that training never had."""
+        known = self.model.feature_log_prob_[1] - self.model.feature_log_prob_[0]
+        places = np.array([self.counter.vocabulary_.get(gram, -1) for gram in found], np.int64)
+        return np.where(places < 0, 0.0, known[places])
+
     def accuracy(self, texts: Sequence[Sequence[str]], labels: Integer[np.ndarray, "N"]) -> float:
         """The share of texts whose likelier class is their label."""
         return float(np.mean((self.log_odds(texts) > 0) == (labels == 1)))
@@ -28,7 +35,7 @@ class NaiveBayes(NamedTuple):
 
 def grams(words: Sequence[str]) -> list[str]:
     """Every word, then every two words that follow each other."""
-    return [*words, *(f"{first} {second}" for first, second in zip(words, words[1:], strict=False))]
+    return [*words, *(f"{first} {second}" for first, second in itertools.pairwise(words))]
 
 
 def fitted(texts: Sequence[Sequence[str]], labels: Integer[np.ndarray, "N"], alpha: float) -> NaiveBayes:
