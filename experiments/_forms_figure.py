@@ -32,7 +32,7 @@ def figure(config: Any, run):
         bar = drawn.colorbar(image, ax=list(grid[2:].ravel()), fraction=0.03, pad=0.01)
         bar.set_label(r"$\|\,\partial\,\mathrm{loss}_s / \partial\,\mathrm{carry}_t\|$; white: exactly 0, or no term")
         figures.power_of_ten(bar.ax)
-        grid[0, 0].legend(*grid[1, 0].get_legend_handles_labels(), loc="lower left", bbox_to_anchor=(0, 1.13), ncols=2)
+        grid[1, 0].legend(loc="upper right")
         drawn.suptitle(
             f"One network in three forms: {own.label(config.cell)}, {config.layers} x {config.hidden} units, the same "
             f"shapes in each; mean over {seeds_of(config)}, {config.steps:,} training steps",

@@ -3,8 +3,6 @@
 import textwrap
 from typing import Any
 
-import numpy as np
-
 from experiments._forms_data import FORMS
 from experiments._gradient_table import seeds_of
 from rnnlab import report
@@ -15,7 +13,10 @@ NAMES = {
     "many_to_one": "many to one (classifier)",
     "one_to_many": "one to many (generator)",
 }
-HEADER = ("form", "terms", "right", "guessed", "nats a term", "guessed", "total before", "total after", "sum's gap", "grad's gap")  # fmt: skip
+HEADER = (
+    "form", "terms", "right", "guessed", "nats a term", "guessed", "total before", "total after", "sum's gap",
+    "grad's gap",
+)  # fmt: skip
 
 
 def table(config: Any, run) -> str:

@@ -12,6 +12,7 @@ from experiments import _training
 from experiments._sentiment_data import Inputs, Vocabularies, columns_of, encoded, evaluation, training
 from rnnlab.cells import own
 from rnnlab.data.columns import Columns
+from rnnlab.layers import plain, residual
 from rnnlab.models.classifier import AXES, POOLS, Classifier, Texts
 from rnnlab.models.naive_bayes import NaiveBayes
 from rnnlab.types import Directions, PyTree
@@ -20,6 +21,9 @@ EVALUATED = 256  # texts in memory at a time
 PREFIXES = 256  # of a bidirectional model at the most: each is a text of its own
 SHORTEST = 16  # steps that a text which is asked for is padded to at least; then to powers of two
 NGRAMS = ("none", "zeros", "naive_bayes")
+
+
+JOINS = {"plain": plain, "residual": residual}
 
 
 class Variant(NamedTuple):
@@ -48,6 +52,7 @@ def classifier(config: Any, cell: str, size: int) -> Classifier:
     return Classifier(
         [one(config.hidden) for _ in range(config.layers)], size, config.embedding, classes=2,
         pool=POOLS[config.pool], scale=config.embedding_scale, dropout=config.dropout, word_dropout=config.word_dropout,
+        join=JOINS[config.join],
     )  # fmt: skip
 
 
@@ -83,13 +88,15 @@ def recipe(
 
 
 def scored(model: Classifier, columns: Columns) -> Callable[[PyTree], Mapping[str, Any]]:
-    """params -> mean loss in nats and accuracy."""
+    """params -> `loss`, by which the best are chosen, the share of wrong answers; `accuracy`; and `nats`, the mean of
+    -ln P(label), which begins to rise while more and more answers are right: errors that are left become surer."""
     positive, labels = probabilities(model, columns), columns.fixed["label"]
 
     def evaluate(params: PyTree) -> Mapping[str, Any]:
         logits = positive(params)
         losses = np.logaddexp(0, np.where(labels == 1, -logits, logits))
-        return dict(loss=float(losses.mean()), accuracy=float(np.mean((logits > 0) == (labels == 1))))
+        right = float(np.mean((logits > 0) == (labels == 1)))
+        return dict(loss=1 - right, accuracy=right, nats=float(losses.mean()))
 
     return evaluate
 

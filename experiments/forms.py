@@ -8,8 +8,8 @@ each form, with the exact gradient that each term sends to each timestep, before
     python launch.py forms --cell=gru --hidden=32 --tags=wnut17
     python launch.py predict runs/forms-* --text="Dhaval loves pizza" --form=many_to_many
 
-About a minute on two cores, where they are idle. Expect the sums to hold to rounding (1e-6 of the total), and no term to
-send anything to a carry that comes after it.
+About a minute on two idle cores. Expect the sums to hold to rounding (1e-6 of the total), and no term to send anything
+to a carry that comes after it.
 """
 
 import dataclasses
@@ -99,9 +99,10 @@ def _terms(program: Callable, task: Task, vocabulary: Any, params: Any, recipe: 
     found = jax.device_get(program(params, alone(task.example, vocabulary)))
     later, earlier = np.tril_indices(len(found.losses), -1)
     ahead = found.norms[:, earlier, later]  # of a loss with respect to a carry that comes after it
+    apart = abs(float(found.losses.sum(dtype=np.float64)) - float(found.total)) / float(found.total)
     run.metrics(
         kind="terms", **recipe.facts, seed=seed, when=when, losses=found.losses.astype(float).tolist(),
-        total=found.total, apart=abs(float(found.losses.sum(dtype=np.float64)) - float(found.total)) / float(found.total),
+        total=found.total, apart=apart,
         gap=found.gap, ahead_zero=bool(np.all(ahead == -np.inf)), pairs=len(later) * len(found.norms),
     )  # fmt: skip
     run.arrays(f"{recipe.part(seed)}_{when}", norms=found.norms, of_total=found.of_total)

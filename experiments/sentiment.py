@@ -9,7 +9,8 @@ begins at naive Bayes' log-odds (Wang & Manning 2012), and scores them on the te
     python launch.py predict runs/sentiment-* --text="Not only the fan was expensive, but it was broken."
 
 The label is the sign of the mean rating, exact zeros are dropped, and the split is by a hash of the id.
-Takes some minutes on two cores. Expect about the accuracy of naive Bayes (78 %) without the term, and more with it.
+Some 20 s of training a model and seed on two idle cores, after a minute or two of compilation. Expect on validation
+(the test split is for the end) 78.3 % from naive Bayes, 76 to 78 % from the LSTM alone, about 80 % with its n-grams.
 """
 
 import dataclasses
@@ -21,10 +22,11 @@ import numpy as np
 
 from experiments import _sentiment_figure, _sentiment_table, _training
 from experiments._sentiment_data import Inputs, Rated, Vocabularies, columns_of, opened, spelled, vocabularies_of
-from experiments._sentiment_programs import NGRAMS, Variant, classifier, probabilities, reader, recipe, variants
+from experiments._sentiment_programs import JOINS, NGRAMS, Variant, classifier, probabilities, reader, recipe, variants
 from rnnlab import cli
 from rnnlab.cells import CELLS, own
 from rnnlab.data.words import split_words
+from rnnlab.errors import InputError
 from rnnlab.models import naive_bayes
 from rnnlab.models.classifier import POOLS
 from rnnlab.predictions import Answer, Predictor
@@ -48,6 +50,9 @@ class Config(_training.Config):
     embedding_scale: float = cli.flag(0.05, "standard deviation of the first embeddings", low=0.0)
     reads: str = cli.flag("forward", "forward only, or both ways", choices=("forward", "both"))
     pool: str = cli.flag("mean", "what is made of a text's steps", choices=tuple(POOLS))
+    join: str = cli.flag(
+        "plain", "what a layer hands on: its outputs, or those plus what it read", choices=tuple(JOINS)
+    )
     dropout: float = cli.flag(0.6, "rate at which features are dropped in training", low=0.0, high=0.95)
     word_dropout: float = cli.flag(0.3, "rate at which words are made unknown in training", low=0.0, high=0.95)
     at_least: int = cli.flag(1, "times that a training word must come to be known", low=1)
@@ -62,6 +67,11 @@ def inputs(config: Config) -> Inputs:
     """The texts, split, and checked against the configuration."""
     _training.check(config)
     own.check(config.cell)
+    width = config.hidden * (2 if config.reads == "both" else 1)
+    if config.join == "residual" and config.embedding != width:
+        raise InputError(
+            f"embedding: expected {width}, what a layer hands on, for join=residual, got {config.embedding}"
+        )
     return opened(config.file, own.sources(config.cell))
 
 
@@ -82,9 +92,9 @@ def run(config: Config, given: Inputs, run) -> None:
         model = classifier(config, variant.cell, vocabularies.words.size)
         said = probabilities(model, test)(params)
         labels = test.fixed["label"]
-        loss = np.logaddexp(0, np.where(labels == 1, -said, said)).mean()
+        nats = np.logaddexp(0, np.where(labels == 1, -said, said)).mean()
         right = int(((said > 0) == (labels == 1)).sum())
-        run.metrics(kind="test", **recipe.facts, seed=seed, right=right, count=len(said), loss=float(loss))
+        run.metrics(kind="test", **recipe.facts, seed=seed, right=right, count=len(said), nats=float(nats))
         run.arrays(f"{recipe.part(seed)}_test", log_odds=said)
         read = reader(config, model, vocabularies)
         for number, (one, seen) in enumerate(_shown(config, given)):
@@ -154,7 +164,7 @@ def predictor(run, how: Predicting) -> Predictor:
 
 
 def _asked(config: Config, how: Predicting, run) -> Variant:
-    """The variant that was asked for, of several the one with the lowest validation loss."""
+    """The variant that was asked for, of several the one that is most often right on validation."""
     rows = [row for row in run.rows() if row["kind"] == "chosen"]
     best = {}
     for row in rows:
@@ -165,7 +175,7 @@ def _asked(config: Config, how: Predicting, run) -> Variant:
     ]  # fmt: skip
     if not found:
         names = ", ".join(f"{one.facts['cell']} with {one.ngrams}" for one in variants(config))
-        raise cli.InputError(f"predict: expected one of {names}, got cell={how.cell!r} and ngrams={how.ngrams!r}")
+        raise InputError(f"predict: expected one of {names}, got cell={how.cell!r} and ngrams={how.ngrams!r}")
     return min(found, key=lambda one: min(best[own.label(one.cell), one.ngrams]))
 
 

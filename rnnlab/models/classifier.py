@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from rnnlab.layers import init_layers, layers, plain, zero_taps
+from rnnlab.layers import Join, init_layers, layers, plain, zero_taps
 from rnnlab.losses import Losses
 from rnnlab.noise import kept
 from rnnlab.types import Cell, Directions, PyTree
@@ -82,11 +82,12 @@ POOLS = {"last": last, "mean": mean, "max": largest}
 class Classifier(NamedTuple):
     """cells: first layer first, `Directions` for a bidirectional one. vocabulary: V. embedding: E. classes: C.
 
-    pool: what is made of the last layer's steps, of `POOLS`. scale: standard deviation of the first embeddings.
-    dropout: in training, the rate at which features of what each layer and the readout read are dropped, the same ones
-    at every step of a row (Gal & Ghahramani 2016, section 4.2). word_dropout: the rate at which a word is replaced by
-    the id `unknown`, anew at every step, and its n-grams by none (Iyyer et al. 2015 leave words out): so the model
-    comes to know what an unknown word is worth.
+    pool: what is made of the last layer's steps, of `POOLS`. join: what each layer hands on, `rnnlab.layers.plain` or
+    `residual`; with the latter the readout hears the words themselves beside what the cells make of them. scale:
+    standard deviation of the first embeddings. dropout: in training, the rate at which features of what each layer and
+    the readout read are dropped, the same ones at every step of a row (Gal & Ghahramani 2016, section 4.2).
+    word_dropout: the rate at which a word is replaced by the id `unknown`, anew at every step, and its n-grams by none
+    (Iyyer et al. 2015 leave words out): so the model comes to know what an unknown word is worth.
 
     With n-grams (`init(grams=)`) the logits are those of the network plus the sum over steps of what each n-gram adds:
     a linear model beside the network, trained with it.
@@ -101,13 +102,16 @@ class Classifier(NamedTuple):
     dropout: float = 0.0
     word_dropout: float = 0.0
     unknown: int = 0
+    join: Join = plain
 
     def init(self, key: Key[Array, ""], dtype=jnp.float32, grams: Float[Array, "G C"] | None = None) -> Params:
         """Embeddings N(0, scale^2); the cells as they say; the readout normal with variance 1/H, its bias 0. grams: the
         first values of that term: zeros, or naive Bayes' log-odds (Wang & Manning 2012, equation 2)."""
         embed, stack, readout = jax.random.split(key, 3)
         stack = init_layers(self.cells, stack, self.embedding, dtype)
-        top = jax.eval_shape(lambda s: layers(self.cells, s, jnp.zeros((1, self.embedding), dtype)).ys, stack).shape
+        top = jax.eval_shape(
+            lambda s: layers(self.cells, s, jnp.zeros((1, self.embedding), dtype), join=self.join).ys, stack
+        ).shape
         return Params(
             embed=self._embed(dtype).init(embed, jnp.zeros((1,), jnp.int32)),
             stack=stack,
@@ -175,8 +179,8 @@ class Classifier(NamedTuple):
             xs = xs * self._mask(keys, 0, xs)
             # What the readout reads is dropped once it is pooled, or a feature that is 0 could be the largest.
             joins = [self._dropped(keys, depth) for depth in range(1, len(self.cells))]
-            how = {"join": [*joins, plain]} | how
-        return layers(self.cells, params.stack, xs, lengths=batch.lengths, **how)
+            how = {"join": [*joins, self.join]} | how
+        return layers(self.cells, params.stack, xs, **({"lengths": batch.lengths, "join": self.join} | how))
 
     def _added(self, params: Params, batch: Texts, dropped: Bool[Array, "T B"]) -> Float[Array, "T B C"]:
         """What the n-grams that end at each step add to the logits; gram 0 adds nothing, whatever its row is."""
@@ -187,7 +191,7 @@ class Classifier(NamedTuple):
         return jnp.where(counted[..., None], params.grams[batch.grams], 0).sum(2).astype(dtype)
 
     def _dropped(self, keys: Key[Array, " B"], depth: int):
-        return lambda xs, ys: ys * self._mask(keys, depth, ys)
+        return lambda xs, ys: self.join(xs, ys) * self._mask(keys, depth, ys)
 
     def _mask(self, keys: Key[Array, " B"], depth: int, like: Float[Array, "... B D"]) -> Float[Array, "B D"]:
         """By each row's own key: no other row and no device changes what is drawn."""
