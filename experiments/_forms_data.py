@@ -71,9 +71,10 @@ class Inputs(NamedTuple):
         return {f"{form}: {task.source}": _digest(task) for form, task in self.tasks.items()} | self.own
 
 
-def tasks_of(tags: str, length: int) -> dict[str, Task]:
-    """By form. tags: what the tagger learns, `lecture` or `wnut17`. length: most words of an example that is learnt."""
-    reviews = opened("", {})
+def tasks_of(tags: str, file: str, length: int) -> dict[str, Task]:
+    """By form. tags: what the tagger learns, `lecture` or `wnut17`. file: the others' texts, as `sentiment` takes them.
+    length: most words of an example that is learnt."""
+    reviews = opened(file, {})
     read = {
         split: [(tuple(one.words), one.label) for one in some] for split, some in reviews.splits.items()
     }  # the split by a hash of the id, without texts that stand in two splits

@@ -40,6 +40,7 @@ class Config(_training.Config):
     hidden: int = cli.flag(64, "hidden units of each layer, H", low=1)
     embedding: int = cli.flag(32, "features of an embedded word, E", low=1)
     tags: str = cli.flag("lecture", "what the tagger learns: the lecture's sentences, or WNUT-17", choices=tuple(TAGS))
+    file: str = cli.flag("", "the others' texts: a UTF-8 file of lines RATING TAB TEXT; by default movie snippets")
     length: int = cli.flag(16, "most words of an example that is learnt, T", low=2)
     words: int = cli.flag(2000, "words that a form knows at most, the most frequent of its training texts", low=1)
     steps: int = cli.flag(300, "training steps", low=1)
@@ -51,7 +52,7 @@ def inputs(config: Config) -> Inputs:
     """The three tasks, checked against the configuration."""
     _training.check(config)
     own.check([config.cell])
-    return Inputs(tasks_of(config.tags, config.length), own.sources([config.cell]))
+    return Inputs(tasks_of(config.tags, config.file, config.length), own.sources([config.cell]))
 
 
 def run(config: Config, given: Inputs, run) -> None:

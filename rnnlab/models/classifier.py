@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax import lax
@@ -104,7 +105,9 @@ class Classifier(NamedTuple):
     unknown: int = 0
     join: Join = plain
 
-    def init(self, key: Key[Array, ""], dtype=jnp.float32, grams: Float[Array, "G C"] | None = None) -> Params:
+    def init(
+        self, key: Key[Array, ""], dtype=jnp.float32, grams: Float[Array | np.ndarray, "G C"] | None = None
+    ) -> Params:
         """Embeddings N(0, scale^2); the cells as they say; the readout normal with variance 1/H, its bias 0. grams: the
         first values of that term: zeros, or naive Bayes' log-odds (Wang & Manning 2012, equation 2)."""
         embed, stack, readout = jax.random.split(key, 3)
