@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from experiments import _training
@@ -17,7 +16,6 @@ from rnnlab.data.vocabularies import BEGIN, END, UNKNOWN, Vocabulary
 from rnnlab.data.words import join_words
 from rnnlab.errors import InputError
 from rnnlab.predictions import Answer, Predictor
-from rnnlab.train.checkpoints import restore_params
 
 LAST = ("auto", "whole", "begun")
 TOP, WIDTH = 5, 32
@@ -90,9 +88,8 @@ def predictor(run: Any, how: Predicting, config: Any, kept: str) -> Predictor:
         raise InputError(f"cell: expected one of {', '.join(config.cell)}, got {cell!r}")
     vocabulary = _training.kept_vocabulary(run, kept)
     model = model_of(config, cell, vocabulary.size)
-    seed = _training.best_seed(run, cell=cell)
-    checkpoints = run.path / "checkpoints" / f"{own.label(cell)}_seed{seed}"
-    params = restore_params(checkpoints, jax.eval_shape(model.init, jax.random.key(0)))
+    seed = _training.best_of(run, cell=cell)["seed"]
+    params = _training.best(run, model.init, f"{own.label(cell)}_seed{seed}")
     board, asked = keyboard(vocabulary), asking(model, vocabulary)
     width = max(how.width, how.top)
 

@@ -136,7 +136,7 @@ def _ask(config: Config, form: str, run) -> Callable[[list[str]], dict[str, Any]
     """words -> this form's part of the row."""
     vocabulary = _training.kept_vocabulary(run, form)
     found, net = recipe(config, None, form, vocabulary), network(config, form, vocabulary)
-    params = _training.best(run, found, _training.best_seed(run, form=form))
+    params = _training.best(run, found.init, found.part(_training.best_of(run, form=form)["seed"]))
     read = jax.jit(lambda ids, length: jax.nn.softmax(net.logits(params, ids, lengths=length)[0][:, 0]))
     write = jax.jit(lambda first: net.greedy(params, first, config.written, vocabulary.special(UNKNOWN)))
 

@@ -144,7 +144,7 @@ def predictor(run, how: Predicting) -> Predictor:
     vocabularies = Vocabularies(*(_training.kept_vocabulary(run, name) for name in Vocabularies._fields))
     variant = _asked(config, how, run)
     asked = recipe(config, variant, None, vocabularies, None)
-    params = _training.best(run, asked, _training.best_seed(run, **variant.facts))
+    params = _training.best(run, asked.init, asked.part(_training.best_of(run, **variant.facts)["seed"]))
     read = reader(config, classifier(config, variant.cell, vocabularies.words.size), vocabularies)
 
     def predict(text: str) -> Iterator[Answer]:
