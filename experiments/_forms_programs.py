@@ -150,7 +150,8 @@ def terms_of(net: Network) -> Callable[[Params, Steps], Terms]:
         norms = jax.vmap(lambda one: probes.log_norms(one, 1).joint[..., 0])(each)
         apart = jax.tree.map(lambda parts, all_of: parts.sum(0) - all_of, each, whole)
         found = probes.log_norms(whole, 1).joint[..., 0]
-        gap = jnp.exp(probes.log_norms(apart, 1).joint.max() - found.max())
+        largest = found.max()
+        gap = jnp.where(largest > -jnp.inf, jnp.exp(probes.log_norms(apart, 1).joint.max() - largest), 0)
         return Terms(losses, total, jnp.moveaxis(norms, 1, 0), found, gap)
 
     return measured

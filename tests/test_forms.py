@@ -80,6 +80,14 @@ def test_the_gap_is_seen_where_terms_do_not_add_up(monkeypatch):
     assert terms_of(net)(params, batch).gap > 0.3
 
 
+def test_a_gradient_of_zero_has_no_gap():
+    net, params, batch = drawn("many_to_many", 5)
+    sure = jax.tree.map(jnp.zeros_like, params.readout)
+    sure["params"]["bias"] = jnp.array([2000.0, 0.0])
+    found = terms_of(net)(params._replace(readout=sure), batch._replace(answers=np.zeros_like(batch.answers)))
+    assert found.total == found.gap == 0 and np.all(found.norms == -np.inf)
+
+
 def test_padding_and_empty_rows_change_no_loss():
     net, params, batch = drawn("many_to_many", 4)
     pad = lambda a: np.pad(a, [(0, 3), (0, 1)], constant_values=1)  # noqa: E731
