@@ -22,7 +22,7 @@ def figure(config: Any, run):
     finite = np.concatenate([one[np.isfinite(one)] for one in norms.values()])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (-1.0, 0.0)
     with figures.style():
-        drawn = figures.figure(12, 10.4)
+        drawn = figures.figure(12.0, 10.4)
         grid = drawn.subplots(4, len(FORMS), height_ratios=[1.15, 1, 1.5, 1.5], squeeze=False)
         for column, form in enumerate(FORMS):
             diagram(grid[0, column], data[form])

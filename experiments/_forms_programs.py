@@ -52,18 +52,19 @@ class Network(NamedTuple):
     embedding: int
     outputs: int
 
-    def init(self, key: Key[Array, ""]) -> Params:
+    def init(self, key: Key[Array, ""], dtype=jnp.float32) -> Params:
         """Embeddings N(0, 1); the cells as they say; the readout normal with variance 1/H, its bias 0."""
         embed, stack, readout = jax.random.split(key, 3)
-        stack = init_layers(self.cells, stack, self.embedding)
-        top = jax.eval_shape(lambda s: layers(self.cells, s, jnp.zeros((1, self.embedding))).ys, stack).shape
-        first = self._embed().init(embed, jnp.zeros((1,), jnp.int32))
-        return Params(first, stack, nn.Dense(self.outputs).init(readout, jnp.zeros(top)))
+        stack = init_layers(self.cells, stack, self.embedding, dtype)
+        top = jax.eval_shape(lambda s: layers(self.cells, s, jnp.zeros((1, self.embedding), dtype)).ys, stack).shape
+        first = self._embed(dtype).init(embed, jnp.zeros((1,), jnp.int32))
+        return Params(first, stack, self._readout(dtype).init(readout, jnp.zeros(top, dtype)))
 
     def logits(self, params: Params, ids: Int[Array, "T B"], **how: PyTree) -> tuple[Float[Array, "T B C"], Unrolled]:
         """What is said at every step, whether it is asked or not."""
-        out = layers(self.cells, params.stack, self._embed().apply(params.embed, ids), **how)
-        return nn.Dense(self.outputs).apply(params.readout, out.ys), out
+        dtype = jax.tree.leaves(params.readout)[0].dtype
+        out = layers(self.cells, params.stack, self._embed(dtype).apply(params.embed, ids), **how)
+        return self._readout(dtype).apply(params.readout, out.ys), out
 
     def terms(self, params: Params, taps: PyTree, batch: Steps, **how: PyTree) -> tuple[Float[Array, "T B"], Any]:
         """loss 1, loss 2, ...: of every step, in nats, 0 where nothing is scored; and (logits, the stack's own)."""
@@ -102,8 +103,12 @@ class Network(NamedTuple):
         )
         return lax.scan(step, (first, start), None, steps)[1]
 
-    def _embed(self) -> nn.Embed:
-        return nn.Embed(self.vocabulary, self.embedding, embedding_init=nn.initializers.normal(1.0))
+    def _embed(self, dtype) -> nn.Embed:
+        normal = nn.initializers.normal(1.0)
+        return nn.Embed(self.vocabulary, self.embedding, embedding_init=normal, dtype=dtype, param_dtype=dtype)
+
+    def _readout(self, dtype) -> nn.Dense:
+        return nn.Dense(self.outputs, dtype=dtype, param_dtype=dtype)
 
 
 def network(config: Any, form: str, vocabulary: Vocabulary) -> Network:
@@ -145,7 +150,8 @@ def terms_of(net: Network) -> Callable[[Params, Steps], Terms]:
         norms = jax.vmap(lambda one: probes.log_norms(one, 1).joint[..., 0])(each)
         apart = jax.tree.map(lambda parts, all_of: parts.sum(0) - all_of, each, whole)
         found = probes.log_norms(whole, 1).joint[..., 0]
-        gap = jnp.exp(probes.log_norms(apart, 1).joint.max() - found.max())
+        largest = found.max()
+        gap = jnp.where(largest > -jnp.inf, jnp.exp(probes.log_norms(apart, 1).joint.max() - largest), 0)
         return Terms(losses, total, jnp.moveaxis(norms, 1, 0), found, gap)
 
     return measured

@@ -100,7 +100,8 @@ def _terms(program: Callable, task: Task, vocabulary: Any, params: Any, recipe: 
     found = jax.device_get(program(params, alone(task.example, vocabulary)))
     later, earlier = np.tril_indices(len(found.losses), -1)
     ahead = found.norms[:, earlier, later]  # of a loss with respect to a carry that comes after it
-    apart = abs(float(found.losses.sum(dtype=np.float64)) - float(found.total)) / float(found.total)
+    # A total may be 0, where everything is answered beyond float32's doubts: then the terms are too.
+    apart = abs(float(found.losses.sum(dtype=np.float64)) - float(found.total)) / max(float(found.total), 1e-30)
     run.metrics(
         kind="terms", **recipe.facts, seed=seed, when=when, losses=found.losses.astype(float).tolist(),
         total=found.total, apart=apart,

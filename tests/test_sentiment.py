@@ -17,7 +17,7 @@ from rnnlab.errors import InputError
 pytestmark = pytest.mark.usefixtures("allow_promotion")
 
 SEED = int.from_bytes(os.urandom(4), "big")
-TINY = dict(steps=6, seeds=2, measurements=2, hidden=4, embedding=4, batch=16, shown=2)
+TINY = dict(cell="elman", steps=6, seeds=2, measurements=2, hidden=4, embedding=4, batch=16, shown=2)
 
 
 def written(path: Path, count: int = 160) -> Path:
@@ -84,7 +84,9 @@ def test_the_term_of_ngrams_begins_as_a_share_of_naive_bayes(file):
         assert added[:, 1].sum() - added[:, 0].sum() + prior == pytest.approx(bayes.log_odds([one.words])[0], abs=1e-4)
 
 
-def test_a_bidirectional_running_score_is_of_each_prefix(file):
+def test_a_bidirectional_running_score_is_of_each_prefix(file, monkeypatch):
+    monkeypatch.setattr(_sentiment_programs, "PREFIXES", 8)
+    monkeypatch.setattr(_sentiment_programs, "SHORTEST", 4)
     config = sentiment.Config(reads="both", hidden=3, embedding=4)
     vocabularies = vocabularies_of(opened(str(file), {}).splits["train"], 1)
     model = _sentiment_programs.classifier(config, "elman", vocabularies.words.size)
@@ -96,8 +98,10 @@ def test_a_bidirectional_running_score_is_of_each_prefix(file):
     np.testing.assert_allclose(
         running.positive, [read(params, words[:n]).positive[-1] for n in running.after], rtol=1e-5
     )
-    long = read(params, words * 200)
-    assert len(long.after) == _sentiment_programs.PREFIXES and long.after[-1] == 1000
+    long = read(params, words * 6)
+    assert len(long.after) == 8 and long.after[-1] == 30
+    whole = dict(zip(long.after, long.positive, strict=True))
+    np.testing.assert_allclose(whole[long.after[2]], read(params, (words * 6)[: long.after[2]]).positive[-1], rtol=1e-5)
 
 
 def test_a_run_leaves_its_table_figure_and_baselines(run):
@@ -142,7 +146,7 @@ def test_it_is_asked(run):
 def test_each_model_of_a_run_can_be_asked(run):
     [plain], [with_ngrams] = asked(run, "good1 bad2", ngrams="none"), asked(run, "good1 bad2", ngrams="naive_bayes")
     assert plain["positive"] != with_ngrams["positive"]
-    with pytest.raises(InputError, match="lstm with naive_bayes"):
+    with pytest.raises(InputError, match="elman with naive_bayes"):
         sentiment.predictor(run, sentiment.Predicting(cell="gru"))
 
 
