@@ -1,5 +1,7 @@
 """The figure of `name_tags`, from its stored rows and series."""
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,11 +34,11 @@ def figure(config: Any, run: Any):
         draw_norms(third, config, run, rows, data)
         draw_sentences(bottom, rows, shown)
         seeds = f"{config.seeds} seeds" if config.seeds > 1 else f"seed {config.seed}"
-        drawn.suptitle(
+        title = (
             f"Tagging names: {config.layers} x {config.hidden} units each way, {seeds}, on "
-            f"{figures.plain(data['name'])} ({data['origin']}; {data['train']:,} sentences to learn from)",
-            fontsize=9.5,
+            f"{figures.plain(data['name'])} ({data['origin']}; {data['train']:,} sentences to learn from)"
         )
+        drawn.suptitle(textwrap.fill(title, 120), fontsize=9.5)
     return drawn
 
 
@@ -44,12 +46,24 @@ def seeds_of(config: Any) -> range:
     return range(config.seed, config.seed + config.seeds)
 
 
-def curves_of(config: Any, rows: Sequence[dict], kind: str, what: str, scale: float = 1.0) -> dict[str, figures.Curve]:
+def curves_of(config: Any, rows: Sequence[dict], what: str, scale: float = 1.0) -> dict[str, figures.Curve]:
+    """Of validation, by the name of a model."""
     found = {}
     for head, cell in models(rows):
-        each = [of(rows, kind, head=head, cell=cell, seed=seed) for seed in seeds_of(config)]
+        each = [of(rows, "validation", head=head, cell=cell, seed=seed) for seed in seeds_of(config)]
         values = [[scale * row[what] for row in one] for one in each]
         found[name_of(rows, head, cell)] = figures.Curve([row["step"] for row in each[0]], values)
+    return found
+
+
+def losses_of(config: Any, rows: Sequence[dict]) -> dict[str, figures.Curve]:
+    """Of training, each the mean over the batches since the validation before."""
+    found, points = {}, sorted({*config.points})
+    for head, cell in models(rows):
+        each = [of(rows, "train", head=head, cell=cell, seed=seed) for seed in seeds_of(config)]
+        losses = np.array([[row["loss"] for row in one] for one in each])
+        means = [losses[:, low:high].mean(1) for low, high in itertools.pairwise(points)]
+        found[name_of(rows, head, cell)] = figures.Curve(points[1:], np.stack(means, axis=1))
     return found
 
 
@@ -57,7 +71,7 @@ def draw_f1(place, config: Any, rows: Sequence[dict], data: dict) -> None:
     """Entity F1 on validation; what no network reaches."""
     axis = place.subplots()
     chance = {"most frequent tag": 100 * of(rows, "baseline")[0]["validation_f1"]}
-    figures.curves(axis, {}, curves_of(config, rows, "validation", "f1", 100), quantity="entity F1, %", chance=chance)
+    figures.curves(axis, {}, curves_of(config, rows, "f1", 100), quantity="entity F1, %", chance=chance)
     axis.set_ylim(0, 1.08 * axis.get_ylim()[1])
     _legend(axis, loc="lower right")
     where = "on validation" if data["held_out"] else "on the sentences of training"
@@ -66,12 +80,10 @@ def draw_f1(place, config: Any, rows: Sequence[dict], data: dict) -> None:
 
 
 def draw_loss(place, config: Any, rows: Sequence[dict], data: dict) -> None:
-    """Of training batches, and of validation where that is something else."""
+    """Of validation, and of training batches (dropout and forgotten words included) where those are other sentences."""
     axis = place.subplots()
-    training, validation = (curves_of(config, rows, kind, "loss") for kind in ("train", "validation"))
-    figures.curves(
-        axis, training if data["held_out"] else {}, validation, quantity=r"$-\ln$ P(tags), nats a word", chance={}
-    )
+    training = losses_of(config, rows) if data["held_out"] else {}
+    figures.curves(axis, training, curves_of(config, rows, "loss"), quantity=r"$-\ln$ P(tags), nats a word", chance={})
     axis.set_yscale("log")
     if data["held_out"]:
         axis.legend(loc="upper right", ncols=len(models(rows)))
@@ -148,7 +160,7 @@ def draw_norms(place, config: Any, run: Any, rows: Sequence[dict], data: dict) -
         logs = [np.where(np.isfinite(one), one, np.nan) / figures.LN10 for one in series]
         tenth = max(1, min(map(len, logs)) // 10)
         for when, look, steps in (("first", ":", slice(0, tenth)), ("last", "-", slice(-tenth, None))):
-            mean = np.mean([_mean(one[steps]) for one in logs], axis=0)
+            mean = _mean(np.stack([_mean(one[steps]) for one in logs]))
             for axis, profile in zip(axes, mean, strict=True):
                 label = f"{name_of(rows, head, cell)}, {when} tenth"
                 colour = figures.COLOURS[n % len(figures.COLOURS)]
