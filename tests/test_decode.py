@@ -228,6 +228,15 @@ def test_a_stream_says_what_the_uncut_model_gives_each_id():
     np.testing.assert_allclose([one.log_probability for one in found], expected, rtol=1e-12)
 
 
+def test_what_a_stream_draws_does_not_hang_on_what_it_drew_before():
+    """Of a model that gives each id the same chance at every step, pairs that follow one another come equally often."""
+    count, even = 800, jnp.zeros((1, 3))
+    found = stream(lambda ids, carry: (even, carry), even, (), KEY, sampled())
+    ids = [one.id for one in itertools.islice(found, count + 1)]
+    seen = Counter(itertools.pairwise(ids))
+    assert len(seen) == 9 and all(abs(times - count / 9) < 5 * math.sqrt(count / 9) for times in seen.values())
+
+
 def test_a_stream_draws_the_first_ids_as_often_as_the_model_says():
     """Pairs of ids of many keys, against the product of their conditional probabilities."""
     count, choose = 300, sampled(temperature=0.7, top_k=2)
