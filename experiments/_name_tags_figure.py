@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib.ticker
 import numpy as np
 
 from experiments._name_tags_table import models, name_of, of
@@ -86,6 +87,9 @@ def draw_loss(place, config: Any, rows: Sequence[dict], data: dict) -> None:
     figures.curves(axis, training, curves_of(config, rows, "loss"), quantity=r"$-\ln$ P(tags), nats a word", chance={})
     axis.set_yscale("log")
     if data["held_out"]:
+        axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:.1g}")
         axis.legend(loc="upper right", ncols=len(models(rows)))
     else:
         _legend(axis, loc="upper right")

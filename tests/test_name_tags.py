@@ -11,6 +11,7 @@ import experiments
 from experiments import _name_tags_data as data
 from experiments import _name_tags_scores, name_tags
 from experiments._name_tags_predict import Predicting
+from experiments._name_tags_programs import SCORES
 from rnnlab import cli
 from rnnlab.data import published
 from rnnlab.errors import InputError
@@ -222,6 +223,11 @@ def test_the_most_frequent_tag_is_counted_in_training_without_case():
     assert said(["romE", "A", "b", "new"]).tolist() == [1, 3, 0, 0]
 
 
+def test_hits_by_chance_choose_no_stopping_point():
+    found = [{"f1": 0.01, "accuracy": 0.08}, {"f1": 0.0, "accuracy": 0.92}, {"f1": 0.2, "accuracy": 0.93}]
+    assert sorted(found, key=SCORES["f1"]) == found[::-1]
+
+
 # From flags to figure.
 
 
@@ -232,7 +238,7 @@ def test_it_leaves_rows_table_and_figure(tagged):
     [known] = [r for r in rows if r["kind"] == "data"]
     assert known["train"] == 40 and known["test"] == 9 and known["tags"] == list(TAGS) and known["held_out"]
     for seed in (0, 1):
-        best = max((r for r in rows if r["kind"] == "validation" and r["seed"] == seed), key=lambda r: r["f1"])
+        best = min((r for r in rows if r["kind"] == "validation" and r["seed"] == seed), key=SCORES["f1"])
         [chosen] = [r for r in rows if r["kind"] == "chosen" and r["seed"] == seed]
         assert (chosen["step"], chosen["f1"]) == (best["step"], best["f1"])
     assert not any(r["seen"] or "terms" in r for r in rows if r["kind"] == "sentence")
