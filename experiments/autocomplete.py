@@ -82,7 +82,7 @@ class Config(_training.Config):
     vocabulary: int = cli.flag(5000, "words at the most, V; the rarest are unknown", low=4)
     at_least: int = cli.flag(2, "how often a word must occur in training to be known", low=1)
     batch: int = cli.flag(32, "sentences in a training step, B", low=1)
-    steps: int = cli.flag(1000, "training steps; 461 read the default text once", low=1)
+    steps: int = cli.flag(1000, "training steps; 460 read the default text once", low=1)
 
 
 class Inputs(NamedTuple):
