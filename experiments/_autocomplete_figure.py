@@ -70,7 +70,9 @@ def draw_learning(place, config: Any, rows: list[dict]) -> None:
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.yaxis.set_minor_formatter(lambda value, _: "")
     axis.legend(loc="upper right", bbox_to_anchor=(1.0, 1.0))
-    words = f"training: all text, means of {size} steps; validation: replies of other templates and names, as the dots"
+    words = (
+        f"training batches of all text, means of {size} steps; validation, dots: replies of other templates and names"
+    )
     figures.heading(place, f"a  What is learnt ({words})")
 
 
@@ -103,7 +105,9 @@ def draw_prompts(place, config: Any, rows: list[dict], sentences: list[dict]) ->
         ours = "the lecture's" if sentence["lecture"] else "ours"
         words = f"{ours}: {figures.plain(sentence['prompt'])} ...\n... {row['expected']}: {standing_of(sentence)}"
         part.suptitle(words, x=0.03, ha="left", fontsize=8, color="#A03C00" if sentence["seen"] else "#00664A")
-    figures.heading(place, f"b  What follows: {own.label(cell)}, seed {seed}, the best by validation (blue: as drawn)")
+    figures.heading(
+        place, f"b  What follows: {own.label(cell)}, seed {seed}, the best by validation (blue: as it should go on)"
+    )
 
 
 def _bars(axis, labels: list[str], shares: list[float], expected: list[str], what: str) -> None:
@@ -138,6 +142,7 @@ def draw_scores(place, config: Any, rows: list[dict]) -> None:
             f"{figures.plain(set_label(rows, name))}\n{facts['words']:,} words, {facts['unknown']:.0%} unknown"
         )
         axis.set_xticks(range(len(MEASURES)), MEASURES.values(), fontsize=7)
+    axes[0].set_ylim(0, 1.08 * axes[0].get_ylim()[1])
     axes[0].set_ylabel("% of words, % of keystrokes")
     place.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     figures.heading(place, "c  Held-out text, looked at once; an unknown word is a miss (lines: deviation over seeds)")

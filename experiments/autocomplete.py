@@ -11,7 +11,9 @@ among the five likeliest, perplexity, and the keystrokes that a keyboard saves w
     python launch.py autocomplete --text=letters.txt --cell=lstm,gru   # your own sentences too, one a line
     python launch.py predict RUN --text="We are not interested at"
 
-TIME
+Takes about 4 minutes a seed on two free cores, by an estimate from processor time: 0.4 s of it a step. Expect fewer
+nats a word on the validation replies than the trigram needs, whose perplexity there is 43, after half of the steps; and
+"this time" and "in the future" as the likeliest phrases after the lecture's prompts, both seen in training.
 """
 
 import dataclasses
@@ -80,6 +82,7 @@ class Config(_training.Config):
     vocabulary: int = cli.flag(5000, "words at the most, V; the rarest are unknown", low=4)
     at_least: int = cli.flag(2, "how often a word must occur in training to be known", low=1)
     batch: int = cli.flag(32, "sentences in a training step, B", low=1)
+    steps: int = cli.flag(1000, "training steps; 460 read the default text once", low=1)
 
 
 class Inputs(NamedTuple):
