@@ -158,6 +158,15 @@ def kept(key: Key[Array, ""], rate: float | int, shape: tuple[int, ...], dtype) 
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
 
 
+def kept_by_row(
+    keys: Key[Array, " B"], number: int, rate: float | int, like: Float[Array, "... B D"]
+) -> Float[Array, "B D"]:
+    """`kept`, features of each row by its own key: no other row and no device changes what is drawn. number: which of
+    a row's draws. Times `like` it is variational dropout of [T, B, D]."""
+    draw = lambda key: kept(jax.random.fold_in(key, number), rate, like.shape[-1:], like.dtype)  # noqa: E731
+    return jax.vmap(draw)(keys)
+
+
 # For whoever calls a cell.
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from rnnlab.layers import Join, init_layers, layers, plain, zero_taps
 from rnnlab.losses import Losses
-from rnnlab.noise import kept
+from rnnlab.noise import kept_by_row
 from rnnlab.types import Cell, Directions, PyTree
 from rnnlab.unroll import Unrolled
 
@@ -131,7 +131,7 @@ class Classifier(NamedTuple):
         keep = jnp.arange(len(batch.ids))[:, None] < batch.lengths.astype(jnp.int32)
         pooled = self.pool.whole(out.ys, keep)
         if keys is not None and self.dropout:
-            pooled = pooled * self._mask(keys, len(self.cells), pooled)
+            pooled = pooled * kept_by_row(keys, len(self.cells), self.dropout, pooled)
         added = self._added(params, batch, dropped)
         return self._read(params, pooled) + jnp.where(keep[..., None], added, 0).sum(0), out
 
@@ -179,7 +179,7 @@ class Classifier(NamedTuple):
         if keys is not None:
             how = {"key": jax.random.fold_in(keys[0], len(self.cells) + 1)} | how  # the joins take those before
         if keys is not None and self.dropout:
-            xs = xs * self._mask(keys, 0, xs)
+            xs = xs * kept_by_row(keys, 0, self.dropout, xs)
             # What the readout reads is dropped once it is pooled, or a feature that is 0 could be the largest.
             joins = [self._dropped(keys, depth) for depth in range(1, len(self.cells))]
             how = {"join": [*joins, self.join]} | how
@@ -194,12 +194,7 @@ class Classifier(NamedTuple):
         return jnp.where(counted[..., None], params.grams[batch.grams], 0).sum(2).astype(dtype)
 
     def _dropped(self, keys: Key[Array, " B"], depth: int):
-        return lambda xs, ys: self.join(xs, ys) * self._mask(keys, depth, ys)
-
-    def _mask(self, keys: Key[Array, " B"], depth: int, like: Float[Array, "... B D"]) -> Float[Array, "B D"]:
-        """By each row's own key: no other row and no device changes what is drawn."""
-        draw = lambda key: kept(jax.random.fold_in(key, depth), self.dropout, like.shape[-1:], like.dtype)  # noqa: E731
-        return jax.vmap(draw)(keys)
+        return lambda xs, ys: self.join(xs, ys) * kept_by_row(keys, depth, self.dropout, ys)
 
     def _words(self, keys: Key[Array, " B"] | None, ids: Int[Array, "T B"]) -> Bool[Array, "T B"]:
         """Which words are replaced; by the counters of JAX's generator, padding to another length changes no word's."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from rnnlab.layers import init_layers, layers, zero_taps
 from rnnlab.losses import Losses
-from rnnlab.noise import kept, quiet
+from rnnlab.noise import kept_by_row, quiet
 from rnnlab.types import Cell, PyTree
 from rnnlab.unroll import Unrolled
 from rnnlab.wrappers import hold
@@ -181,13 +181,7 @@ class LanguageModel(NamedTuple):
         return layers(self.cells, params.stack, xs, **how)
 
     def _dropped(self, keys: Key[Array, " B"], depth: int):
-        """A join that drops features by each row's own key: no other row and no device changes what is drawn."""
-
-        def join(xs: Float[Array, "T B D"], ys: Float[Array, "T B H"]) -> Float[Array, "T B H"]:
-            draw = lambda key: kept(jax.random.fold_in(key, depth), self.dropout, ys.shape[2:], ys.dtype)  # noqa: E731
-            return ys * jax.vmap(draw)(keys)
-
-        return join
+        return lambda xs, ys: ys * kept_by_row(keys, depth, self.dropout, ys)
 
     def _embed(self, dtype) -> nn.Embed:
         normal = nn.initializers.normal(1.0)

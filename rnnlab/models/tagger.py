@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from rnnlab import crf
 from rnnlab.layers import init_layers, layers, zero_taps
 from rnnlab.losses import Losses
-from rnnlab.noise import kept
+from rnnlab.noise import kept_by_row
 from rnnlab.types import Cell, Directions, PyTree
 from rnnlab.unroll import Unrolled
 
@@ -242,13 +242,7 @@ class Tagger(NamedTuple):
         return zero_taps(self.cells, params.stack, *batch.words.shape[:1], batch.lengths.shape)
 
     def _dropped(self, keys: Key[Array, " B"], depth: int):
-        """A join that drops features by each row's own key: no other row and no device changes what is drawn."""
-
-        def join(xs: Float[Array, "T B D"], ys: Float[Array, "T B H"]) -> Float[Array, "T B H"]:
-            draw = lambda key: kept(jax.random.fold_in(key, depth), self.dropout, ys.shape[2:], ys.dtype)  # noqa: E731
-            return ys * jax.vmap(draw)(keys)
-
-        return join
+        return lambda xs, ys: ys * kept_by_row(keys, depth, self.dropout, ys)
 
 
 def _dense(size: int, dtype) -> nn.Dense:
