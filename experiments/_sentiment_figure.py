@@ -55,9 +55,14 @@ def draw_learning(place, config: Any, rows: list[dict], models: list) -> None:
             values = [[row[field] for row in found if row["seed"] == seed] for seed in seeds]
             values = [smoothed(v) for v in values] if kind == "train" else values
             group[label_of(*one)] = figures.Curve(steps, [[100 * v for v in seed] for seed in values])
-    lines = {"naive_bayes": "naive Bayes, validation", "majority": "majority class"}
-    chance = {lines[row["name"]]: 100 * row["validation"] for row in rows if row["kind"] == "baseline"}
+    of = {row["name"]: 100 * row["validation"] for row in rows if row["kind"] == "baseline"}
+    chance = {"majority class": of["majority"]}
     figures.curves(axis, groups["train"], groups["validation"], quantity="accuracy, %", chance=chance)
+    axis.axhline(of["naive_bayes"], color="0.4", linewidth=0.8, linestyle=":")
+    # Below its line, and at the left, where no model has come yet.
+    axis.annotate(
+        "naive Bayes, validation", (0, of["naive_bayes"]), (4, -3), textcoords="offset points", va="top", color="0.4"
+    )
     axis.set_xlim(0, config.steps)
     axis.set_ylim(45, 101)
     axis.legend(loc="lower right", fontsize=6.5, bbox_to_anchor=(1, 0.16))
@@ -114,7 +119,9 @@ def draw_norms(place, config: Any, run, models: list) -> None:
     figures.power_of_ten(axis)
     axis.set_xlabel("timestep (word) of a training text")
     axis.set_ylabel(r"$\|\partial L/\partial\,\mathrm{carry}_t\|$, L: a text's loss")
-    axis.legend(fontsize=6.5)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low - 0.4 * (high - low), high)
+    axis.legend(loc="lower left", fontsize=6.5)
     figures.heading(place, "c  What each step has from the loss")
 
 
