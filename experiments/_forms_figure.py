@@ -95,6 +95,7 @@ def draw_terms(axis, rows: list[dict], data: dict[str, Any]) -> None:
     axis.set_title(f"{names} = total: {', '.join(totals)} nats", fontsize=7.5, fontweight="normal")
     axis.set(xlim=(0.4, len(data["words"]) + 0.6), ylabel="loss of the step, nats", xlabel="step s")
     axis.locator_params(axis="x", integer=True)
+    axis.set_ylim(0, 1.3 * axis.get_ylim()[1])  # room for the legend
 
 
 def draw_norms(axis, norms: np.ndarray, data: dict[str, Any], when: str, span: tuple[float, float]):
