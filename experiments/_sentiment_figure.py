@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments._gradient_table import seeds_of
-from experiments._sentiment_table import label_of, log_odds, models_of, rows_of
+from experiments._sentiment_table import label_of, log_odds, models_of, rows_of, wilson
 from rnnlab import figures
 
 BINS = (0.0, 0.5, 1.0, 1.5, 2.0, math.inf)  # of |rating|
@@ -89,7 +89,8 @@ def draw_clarity(place, config: Any, run, models: list) -> None:
         for number in range(len(BINS) - 1):
             of = right[which == number]
             if len(of):
-                height, error = 100 * of.mean(), 196 * math.sqrt(max(of.mean() * (1 - of.mean()), 0) / len(of))
+                low, high = wilson(of.mean(), len(of))
+                height, error = 100 * of.mean(), [[100 * (of.mean() - low)], [100 * (high - of.mean())]]
                 at = number + (place_of - (len(said) - 1) / 2) * width
                 first = number == which.min()
                 axis.bar(at, height, 0.9 * width, yerr=error, color=colour, label=label if first else None,
@@ -108,7 +109,7 @@ def draw_clarity(place, config: Any, run, models: list) -> None:
 def draw_norms(place, config: Any, run, models: list) -> None:
     """How much each word's carry has from the loss: in the first and the last tenth of training, the bucket of the
     longest texts that most steps had."""
-    axis = place.subplots()
+    axis, silent = place.subplots(), []
     for one in models:
         norms = norms_of(config, run, *one)
         tenth = max(1, len(norms[0]) // 10)
@@ -116,6 +117,11 @@ def draw_norms(place, config: Any, run, models: list) -> None:
             value = np.mean([mean_of_finite(seed[part]) for seed in norms], axis=0)
             steps = np.arange(1, len(value) + 1)
             axis.plot(steps, value, look, color=colour_of(models, one), label=f"{label_of(*one)}, {words}")
+            if not np.isfinite(value).any():
+                silent.append(f"{label_of(*one)}, {words}")
+    if silent:  # of a few units dropout leaves a text none, its gradient is 0 and the mean of logarithms -inf
+        words = "0 for some text of every step\n(all its units dropped):\n" + "\n".join(silent)
+        axis.text(0.5, 0.4, words, transform=axis.transAxes, ha="center", va="center", fontsize=6.5, color="0.4")
     figures.power_of_ten(axis)
     axis.set_xlabel("timestep (word) of a training text")
     axis.set_ylabel(r"$\|\partial L/\partial\,\mathrm{carry}_t\|$, L: a text's loss")

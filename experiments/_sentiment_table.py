@@ -63,11 +63,17 @@ def line(config: Any, run, rows: list[dict], cell: str, ngrams: str) -> list[str
 
 
 def within(share: float, count: int) -> str:
-    """The 95 % interval of a share of so many texts (Wilson 1927)."""
+    """The 95 % interval of a share of so many texts, in per cent."""
+    low, high = wilson(share, count)
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of so many (Wilson 1927), which never leaves [0, 1]."""
     z = 1.959964
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2)) / (1 + z * z / count)
-    return f"[{100 * (middle - half):.1f}, {100 * (middle + half):.1f}]"
+    return middle - half, middle + half
 
 
 def gain(run, cell: str, ngrams: str, seeds: list[int]) -> str:
