@@ -44,7 +44,8 @@ def model(rows: list[dict], cell: str) -> list[str]:
 
 def sample(config: Any, row: dict[str, Any]) -> str:
     head = f"written by {row['cell']}, seed {row['seed']}, at temperature {row['temperature']:g} (nothing picked out):"
-    return "\n".join([head, *("  | " + line for line in textwrap.wrap(row["text"], WIDTH, replace_whitespace=False))])
+    lines = [part for line in row["text"].splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
+    return "\n".join([head, *(f"  | {line}".rstrip() for line in lines)])
 
 
 def notes(config: Any, run, rows: list[dict], data: dict[str, Any]) -> str:
@@ -53,7 +54,7 @@ def notes(config: Any, run, rows: list[dict], data: dict[str, Any]) -> str:
     spaces = "; spaces and line ends are not predicted" if config.level == "words" else ""
     said = [
         f"nats, bits, perplexity: of the {data['test']:,} {config.level} of the last tenth but the first, looked at "
-        f"once; mean over {seeds_of(config)} and its 95 % interval (Student's t over the seeds). best step: of the "
+        f"once; {over_seeds(config)}. best step: of the "
         f"lowest loss on the ninth tenth ({data['validation']:,} {config.level}) among {config.measurements} "
         f"evaluations. Models read a tenth as up to 32 rows from zero states. Baselines are counted on the same eight "
         f"tenths ({data['train']:,} {config.level}).",
@@ -79,3 +80,8 @@ def minutes(run) -> str:
 def seeds_of(config: Any) -> str:
     last = config.seed + config.seeds - 1
     return f"seed {config.seed}" if config.seeds == 1 else f"seeds {config.seed} to {last}"
+
+
+def over_seeds(config: Any) -> str:
+    several = f"mean over {seeds_of(config)} and its 95 % interval (Student's t over the seeds)"
+    return several if config.seeds > 1 else f"{seeds_of(config)} alone"
