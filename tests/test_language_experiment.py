@@ -185,6 +185,20 @@ def test_presets_are_configurations(name):
     made(config, "lstm", 50).init(jax.random.key(0))
 
 
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--preset=two_cores"], ["--devices=2"]),
+        (["--preset", "two_cores", "--seeds=3"], ["--devices=2"]),
+        (["--preset=two_cores", "--devices=1"], []),
+        (["--preset=words"], []),
+        (["--steps=5"], []),
+    ],
+)
+def test_the_process_starts_with_the_devices_of_a_preset(argv, expected):
+    assert cli._devices_of_preset("experiments.language_model", argv) == expected
+
+
 # The command.
 
 
