@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from experiments._lecture import NAMES, REVIEW
 from experiments._sentiment_data import opened, spelled
 from rnnlab.data import batches, published
 from rnnlab.data.columns import Columns, decode
@@ -17,13 +18,6 @@ from rnnlab.data.words import split_words
 from rnnlab.errors import InputError
 
 FORMS = ("many_to_many", "many_to_one", "one_to_many")
-# The lecture's own training set of names, 1, and other words, 0.
-LECTURE_TAGS = (
-    ("Dhaval loves baby yoda", (1, 0, 1, 1)),
-    ("Bob told Ahmed that pizza is delivered", (1, 0, 1, 0, 0, 0, 0)),
-    ("Ironman punched on hulk's face", (1, 0, 0, 1, 1)),
-)
-LECTURE_REVIEW = ("Not only the fan was expensive, but it was broken when it arrived.", 0)
 SILENT = -1  # a step at which nothing is to be said
 
 
@@ -79,13 +73,13 @@ def tasks_of(tags: str, file: str, length: int) -> dict[str, Task]:
         split: [(tuple(one.words), one.label) for one in some] for split, some in reviews.splits.items()
     }  # the split by a hash of the id, without texts that stand in two splits
     source = f"{reviews.name}, by the hash of the id"
-    words = split_words(spelled(LECTURE_REVIEW[0]))
+    words = split_words(spelled(REVIEW[0]))
     classes = {split: [verdict(*one) for one in some] for split, some in read.items()}
     rest = {split: [continued(found) for found, _ in some] for split, some in read.items()}
     tagged, of, origin = TAGS[tags]()
     given = (
-        ("many_to_many", of, origin, tagged, tag(*LECTURE_TAGS[1])),
-        ("many_to_one", source, reviews.origin, classes, verdict(words, LECTURE_REVIEW[1])),
+        ("many_to_many", of, origin, tagged, tag(*NAMES[1])),
+        ("many_to_one", source, reviews.origin, classes, verdict(words, REVIEW[1])),
         ("one_to_many", source, reviews.origin, rest, None),
     )
     return {one[0]: _task(*one, length) for one in given}
@@ -117,7 +111,7 @@ def continued(words: Sequence[str]) -> Said:
 
 
 def _lecture() -> tuple[dict[str, list[Said]], str, str]:
-    every = [tag(*one) for one in LECTURE_TAGS]
+    every = [tag(*one) for one in NAMES]
     return {split: every for split in ("train", "validation", "test")}, "the lecture's three sentences", "rule-made"
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments._lecture import NAMES, UNTAGGED
 from rnnlab import crf
 from rnnlab.data import columns, published
 from rnnlab.data.sources.lines import decoded, fields, lines
@@ -20,15 +21,8 @@ from rnnlab.data.words import split_words
 from rnnlab.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-# The lecture's training set: 1 for a word of a name. Where one name ends and the next begins it does not say, so that
-# its 1 is the tag I-name and its 0 is O.
-LECTURE = (
-    ("Dhaval loves baby yoda", "1 0 1 1"),
-    ("Bob told Ahmed that pizza is delivered", "1 0 1 0 0 0 0"),
-    ("Ironman punched on hulk's face", "1 0 0 1 1"),
-)
+# Where one of the lecture's names ends and the next begins it does not say: its 1 is the tag I-name, its 0 is O.
 LECTURE_TAGS = ("O", "I-name")
-NEW = "Rudolph Smith bought 1000 shares of tesla Inc. in March 2020"  # the lecture's question, without an answer
 SHAPES = ("lower", "Title", "UPPER", "X", "mIxed", "123", "a1", "?!", "@name", "#word", "address", "other")
 ADDRESS = re.compile(r"(https?://|www\.)\S+", re.IGNORECASE)
 MARKED = re.compile(r"[@#]\w+")
@@ -65,8 +59,8 @@ def wnut17() -> Corpus:
 
 def lecture() -> Corpus:
     """Three sentences, learned and asked."""
-    known = [Sentence(text.split(), np.array([int(one) for one in ones.split()])) for text, ones in LECTURE]
-    hashes = {"the lecture's sentences": hashlib.sha256(json.dumps(LECTURE).encode()).hexdigest()}
+    known = [Sentence(text.split(), np.array(ones)) for text, ones in NAMES]
+    hashes = {"the lecture's sentences": hashlib.sha256(json.dumps(NAMES).encode()).hexdigest()}
     made = "three sentences made up for a lecture"
     return Corpus(known, known, known, LECTURE_TAGS, "the lecture's training set", made, hashes, held_out=False)
 
@@ -232,9 +226,9 @@ def shown(corpus: Corpus) -> list[Shown]:
     """The lecture's sentences; whether each is one of training is found out by looking."""
     trained = {print_of(one.words) for one in corpus.train}
     found = []
-    for text, ones in [*LECTURE, (NEW, None)]:
+    for text, ones in [*NAMES, (UNTAGGED, None)]:
         words = [one.word for one in words_in(text)]
-        answer = None if ones is None else [int(one) for one in ones.split()]
+        answer = None if ones is None else list(ones)
         tags = answer if answer is not None and corpus.tags == LECTURE_TAGS else [0] * len(words)
         found.append(Shown(text, Sentence(words, np.array(tags, np.int32)), answer, print_of(words) in trained))
     return found

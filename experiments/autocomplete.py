@@ -40,6 +40,7 @@ from experiments._autocomplete_text import (
     templates,
     vocabulary_of,
 )  # fmt: skip
+from experiments._lecture import REPLIES
 from rnnlab import cli
 from rnnlab.cells import CELLS, own
 from rnnlab.data.vocabularies import UNKNOWN, Vocabulary
@@ -49,10 +50,7 @@ from rnnlab.models.language_model import READOUTS
 RESUMES = True
 VOCABULARY = "words"
 # The lecture's two, and two of ours that say the same in other words.
-LECTURE = (
-    Prompt("not interested at", "this time"),
-    Prompt("will let you know if it changes", "in the future"),
-)
+LECTURE = tuple(Prompt(*one) for one in REPLIES)
 VARIANTS = (
     Prompt("we do not want to buy anything at", "this time"),
     Prompt("i will tell you if our plans change", "in the future"),

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from experiments import _sentiment_figure, _sentiment_table, _training
+from experiments._lecture import REVIEW
 from experiments._sentiment_data import Inputs, Rated, Vocabularies, columns_of, opened, spelled, vocabularies_of
 from experiments._sentiment_programs import JOINS, NGRAMS, Variant, classifier, probabilities, reader, recipe, variants
 from rnnlab import cli
@@ -32,7 +33,6 @@ from rnnlab.models.classifier import POOLS
 from rnnlab.predictions import Answer, Predictor
 
 RESUMES = True
-LECTURE = "Not only the fan was expensive, but it was broken when it arrived."
 ALPHAS = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0)  # of naive Bayes; the best on validation is taken
 
 
@@ -128,7 +128,7 @@ def _baselines(given: Inputs, vocabularies: Vocabularies, bayes: naive_bayes.Nai
 def _shown(config: Config, given: Inputs) -> list[tuple[Rated, bool]]:
     """The first texts of the test split and the lecture's sentence, nobody's rating on it; whether training had it."""
     known = {tuple(one.words) for one in given.splits["train"]}
-    texts = [*given.splits["test"][: config.shown], Rated("lecture", LECTURE, float("nan"))]
+    texts = [*given.splits["test"][: config.shown], Rated("lecture", REVIEW[0], float("nan"))]
     return [(one, tuple(one.words) in known) for one in texts]
 
 

@@ -10,6 +10,7 @@ import seqeval.metrics
 import experiments
 from experiments import _name_tags_data as data
 from experiments import _name_tags_scores, name_tags
+from experiments._lecture import NAMES, UNTAGGED
 from experiments._name_tags_predict import Predicting
 from experiments._name_tags_programs import SCORES
 from rnnlab import cli
@@ -253,8 +254,8 @@ def test_the_lectures_sentences_are_learned_exactly_and_shown_term_by_term(learn
     for seed in (0, 1):
         mine = [r for r in rows if r["kind"] == "sentence" and r["seed"] == seed]
         assert [r["seen"] for r in mine] == [True, True, True, False] and "answer" not in mine[-1]
-        for row, (text, ones) in zip(mine, data.LECTURE, strict=False):
-            assert row["text"] == text and row["ones"] == [int(one) for one in ones.split()]
+        for row, (text, ones) in zip(mine, NAMES, strict=False):
+            assert row["text"] == text and row["ones"] == list(ones)
             assert len(row["terms"]) == len(row["words"]) and sum(row["terms"]) == pytest.approx(row["total"])
             assert row["total"] < 0.05
         [test] = [r for r in rows if r["kind"] == "test" and r["seed"] == seed]
@@ -300,9 +301,9 @@ def test_predictions_of_any_text(learned):
 
 
 def test_what_is_said_of_a_sentence_does_not_depend_on_how_it_is_padded(learned):
-    [run] = [r for r in learned.rows() if r["kind"] == "sentence" and r["seed"] == 0 and r["text"] == data.NEW]
+    [run] = [r for r in learned.rows() if r["kind"] == "sentence" and r["seed"] == 0 and r["text"] == UNTAGGED]
     best = min((r for r in learned.rows() if r["kind"] == "chosen"), key=lambda r: r["loss"])
-    [[answer]] = asked(learned, [data.NEW], head="softmax")
+    [[answer]] = asked(learned, [UNTAGGED], head="softmax")
     if best["seed"] == 0:
         np.testing.assert_allclose(answer.row["chance_of_1"], run["chance_of_1"], atol=1e-5)
     assert answer.row["model"] == f"softmax, lstm, seed {best['seed']}"
